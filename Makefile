@@ -1,0 +1,41 @@
+# Everything runs in .venv; `make demo` and `make test` need nothing but Python 3.11+ and git.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check bench docs clean
+
+demo: .venv/demo.done
+	@mkdir -p demo-output
+	@echo "Upscaling the 20 slices of samples/t1w ..."
+	@$(BIN)/mrlift upscale samples/t1w -o demo-output/t1w_x2 --overwrite
+	@$(BIN)/python examples/demo.py samples/t1w demo-output/t1w_x2 demo-output/comparison.png
+	@echo
+	@echo "The derived DICOM series is in  demo-output/t1w_x2"
+	@echo "The picture to look at is       demo-output/comparison.png"
+
+test: .venv/dev.done
+	$(BIN)/python -m pytest
+
+check: .venv/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Needs MRLIFT_DATA: a folder with high-resolution series that were never trained on.
+bench: .venv/demo.done
+	$(BIN)/mrlift bench quality --scale 2
+
+docs: .venv/docs.done
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv demo-output site dist
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/%.done: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e ".[$*]"
+	@touch $@

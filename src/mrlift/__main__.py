@@ -1,0 +1,5 @@
+"""`python -m mrlift`."""
+
+from mrlift.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Measurements of the product: what it gains in quality."""

@@ -1,0 +1,58 @@
+"""The command line: `mrlift COMMAND`. The only place that prints.
+
+Exit codes: 0 done; 1 other errors; 2 wrong usage or input; 3 output cannot be written; 4 weights
+missing or unfit; 5 wrong recipe; 70 a fault of mrlift; 130 interrupted.
+"""
+
+import os
+import signal
+from typing import NoReturn
+
+import typer
+
+from mrlift.cli import bench, degrade, evaluate, info, models, train, upscale
+from mrlift.cli.console import errors, fail
+from mrlift.errors import MrliftError
+
+app = typer.Typer(
+    name="mrlift",
+    help="Sharper MR images: a series in, the same series at a higher in-plane resolution out.",
+    epilog="Exit codes: 0 done, 2 usage or input, 3 output, 4 weights, 5 recipe, 70 internal, "
+    "130 interrupted. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (upscale, info, models, degrade, evaluate, train, bench):
+    module.register(app)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C. Not a KeyboardInterrupt, which typer would turn into an exit without a word."""
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise _Interrupted
+
+
+def main() -> None:
+    """Entry point: run a command and turn every error into a message and an exit code."""
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except MrliftError as error:
+        fail(str(error), error.exit_code)
+    except _Interrupted:
+        fail("Interrupted. Nothing half-written was left behind.", 130)
+    except MemoryError:
+        fail("Out of memory. Process a part of the series, or use a larger machine.", 1)
+    except Exception as error:
+        if os.environ.get("MRLIFT_DEBUG"):
+            raise
+        errors().print(f"[bold red]mrlift failed:[/] {type(error).__name__}", highlight=False)
+        fail(
+            "This is a fault of mrlift. Run again with MRLIFT_DEBUG=1 for the traceback and "
+            "please report it (without patient data).",
+            70,
+        )

@@ -1,0 +1,74 @@
+"""Printing: results on stdout, progress and errors on stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Series = Annotated[
+    str | None,
+    typer.Option("--series", metavar="UID", help="Which DICOM series of a folder with several."),
+]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 takes all cores.")]
+
+
+def errors() -> "Console":
+    """The console on stderr. rich is imported when something is printed, not at start-up."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True)
+
+
+def out() -> "Console":
+    """The console on stdout."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print an error and end."""
+    from rich.text import Text
+
+    errors().print(Text("Error: ", style="bold red") + Text(message, style="default"))
+    sys.exit(code)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401
+    """One JSON document on stdout, never coloured or wrapped."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def progress(task: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr with the time left; the yielded function takes (done, total)."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=errors(),
+        disable=quiet,
+    )
+    with bar:
+        row = bar.add_task(task, total=None)
+        yield lambda done, total: bar.update(row, completed=done, total=total)

@@ -1,0 +1,53 @@
+"""Every error that mrlift raises on purpose.
+
+::
+
+    MrliftError                   exit code 1
+    ├── InputError                2   the input cannot be read or is not what the job needs
+    │   ├── GeometryError         2   positions, spacings or orientations do not make a volume
+    │   └── SeriesChoiceError     2   a folder holds several series and none was chosen
+    ├── OutputError               3   the result cannot be written; nothing half-written is left
+    ├── ModelError                4   weights or their card are missing, damaged or do not fit
+    └── ConfigError               5   a training recipe has a wrong or unknown entry
+
+Messages say what was expected, what was found and what to do about it. They never carry
+patient attributes.
+"""
+
+
+class MrliftError(Exception):
+    """Base of all deliberate errors; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(MrliftError):
+    """The input is missing, damaged or of a kind that mrlift does not process."""
+
+    exit_code = 2
+
+
+class GeometryError(InputError):
+    """Slice positions, spacings or orientations do not form a regular volume."""
+
+
+class SeriesChoiceError(InputError):
+    """A folder holds several series; the message lists them."""
+
+
+class OutputError(MrliftError):
+    """The output exists already, cannot be created or could not be written completely."""
+
+    exit_code = 3
+
+
+class ModelError(MrliftError):
+    """Weights or their card are missing, damaged, or do not fit the request."""
+
+    exit_code = 4
+
+
+class ConfigError(MrliftError):
+    """A training recipe has an unknown key or a value of the wrong kind."""
+
+    exit_code = 5

@@ -1,0 +1,47 @@
+"""Engines: callables from LR slices (n, h, w) to SR slices (n, H, W), both float32."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from mrlift.errors import ModelError
+from mrlift.resampling import Grid, bicubic_up
+
+Slices = NDArray[np.float32]
+Engine = Callable[[Slices], Slices]
+
+
+def onnx_engine(weights: Path, threads: int = 0) -> Engine:
+    """ONNX Runtime on the CPU.
+
+    Args:
+        weights: an .onnx file that maps (n, 1, h, w) to (n, 1, H, W).
+        threads: threads within one call; 0 takes all cores.
+
+    Raises:
+        ModelError: the file is not a network that ONNX Runtime can load.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only: the library is silent
+    try:
+        session = onnxruntime.InferenceSession(
+            str(weights), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions derive from Exception only
+        raise ModelError(f"{weights} cannot be loaded by ONNX Runtime: {error}.") from error
+    (name,) = (node.name for node in session.get_inputs())
+
+    def run(slices: Slices) -> Slices:
+        (output,) = session.run(None, {name: slices[:, None]})
+        return np.asarray(output)[:, 0]
+
+    return run
+
+
+def bicubic_engine(scale: int, grid: Grid = "edges") -> Engine:
+    """Bicubic interpolation behind the same seam: the baseline, and the tests' engine."""
+    return lambda slices: bicubic_up(slices, scale, grid).astype(np.float32, copy=False)

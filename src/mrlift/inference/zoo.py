@@ -1,0 +1,68 @@
+"""Weights: those shipped with the package and those in files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrlift.errors import ModelError
+from mrlift.inference.card import Card, load_card, verify
+from mrlift.inference.engines import Engine, onnx_engine
+
+SHIPPED = Path(__file__).parent.parent / "weights"
+DEFAULTS = {2: "mrl-fast-x2-bicubic"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights with their card, ready to run."""
+
+    card: Card
+    engine: Engine
+
+
+def shipped_cards() -> list[Card]:
+    """Cards of the weights in the package, by name."""
+    return [load_card(path) for path in sorted(SHIPPED.glob("*.json"))]
+
+
+def load_model(model: str | Path | None = None, *, scale: int = 2, threads: int = 0) -> Model:
+    """Load weights and their card.
+
+    Args:
+        model: name of shipped weights, or path of an .onnx file with its card (.json) beside it;
+            None takes the default of `scale`.
+        scale: in-plane factor that the weights must have.
+        threads: CPU threads; 0 takes all cores.
+
+    Raises:
+        ModelError: no such weights, damaged weights, or weights of another scale.
+    """
+    weights = _find(model, scale)
+    card = load_card(weights.with_suffix(".json"))
+    verify(card, weights)
+    if card.scale != scale:
+        raise ModelError(
+            f"{card.name} upscales {card.scale} times, but scale {scale} was asked. "
+            f"Pass --scale {card.scale} or another model."
+        )
+    return Model(card, onnx_engine(weights, threads))
+
+
+def _find(model: str | Path | None, scale: int) -> Path:
+    if model is None:
+        if scale not in DEFAULTS:
+            have = ", ".join(map(str, sorted(DEFAULTS)))
+            raise ModelError(
+                f"No weights for scale {scale} are shipped; available: {have}. "
+                "Give one of these, or weights of your own with --model PATH."
+            )
+        model = DEFAULTS[scale]
+    path = Path(model)
+    if path.suffix == ".onnx":
+        return path
+    names = sorted(file.stem for file in SHIPPED.glob("*.onnx"))
+    if str(model) not in names:
+        raise ModelError(
+            f"No shipped weights are called {str(model)!r}; there are: {', '.join(names)}. "
+            "For a file of your own give its path, which ends in .onnx."
+        )
+    return SHIPPED / f"{model}.onnx"

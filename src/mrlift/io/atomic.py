@@ -1,0 +1,81 @@
+"""Outputs appear whole or not at all: write under a temporary name, then rename."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mrlift.errors import OutputError
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Check before any work that `path` may be written.
+
+    Raises:
+        OutputError: it exists and `overwrite` is false, or its folder is missing or read-only.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already. Choose another name or pass --overwrite.")
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise OutputError(f"The folder {parent} does not exist. Create it first.")
+    try:
+        # Asking the file system is the only test that holds for root, ACLs and read-only mounts.
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write into {parent}: {error.strerror}. Choose a folder with write access."
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool = False, folder: bool = False) -> Iterator[Path]:
+    """Give a temporary file or folder beside `path`; rename it to `path` when the block ends well.
+
+    The temporary name keeps the suffixes of `path`. After an error nothing is left behind and
+    what stood at `path` before is untouched.
+
+    Raises:
+        OutputError: `path` exists and `overwrite` is false, or the operating system refuses.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    try:
+        work = Path(tempfile.mkdtemp(prefix=".mrlift-", dir=path.absolute().parent))
+    except OSError as error:
+        raise OutputError(f"Cannot write beside {path}: {error.strerror}.") from error
+    part = work / path.name
+    try:
+        if folder:
+            part.mkdir()
+        yield part
+        _replace(part, path, work / "replaced")
+    except OSError as error:
+        raise OutputError(
+            f"Writing {path} failed: {_reason(error)}. Nothing was left behind. "
+            "Free some space or choose another place."
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _reason(error: BaseException | None) -> str:
+    """The operating system's words; pydicom wraps them in an error without any of its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return "the operating system refused"
+
+
+def _replace(part: Path, path: Path, aside: Path) -> None:
+    if path.is_dir():
+        path.rename(aside)  # a folder cannot be renamed over a folder that holds files
+        try:
+            part.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
+    else:
+        part.replace(path)

@@ -1,0 +1,184 @@
+"""Write a derived DICOM MR series (PS3.3 C.8.3.1 MR Image, C.7.6.1.1.3 derivation).
+
+Patient, study, frame of reference, acquisition facts and dates are kept; identity, geometry,
+pixel facts and provenance are new.
+"""
+
+import uuid
+from copy import deepcopy
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
+
+from mrlift.errors import OutputError
+from mrlift.io.series import LPS_TO_RAS, SeriesSource, rescale_of
+from mrlift.volume import Derivation, Volume, fit_range
+
+# Bulk or presentation data that describes the old pixels.
+DROPPED = (
+    "PixelData", "FloatPixelData", "DoubleFloatPixelData", "IconImageSequence", "NumberOfFrames",
+    "DigitalSignaturesSequence", "MACParametersSequence", "DataSetTrailingPadding",
+    "PixelAspectRatio", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+)  # fmt: skip
+LOSSY_SYNTAXES = (
+    "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203",
+)  # fmt: skip
+SERIES_NUMBER_STEP = 1000  # keeps the derived series apart from the scanner's own numbers
+
+
+def save_series(volume: Volume, path: Path) -> None:
+    """Write every slice of `volume` as one MR Image Storage file.
+
+    Args:
+        volume: what to write; it came from a DICOM series and mrlift derived it.
+        path: an existing folder, or for a single slice a file that ends in .dcm.
+
+    Raises:
+        OutputError: the volume did not come from a DICOM series, or was not derived by mrlift.
+    """
+    source = volume.source
+    if not isinstance(source, SeriesSource) or volume.derivation is None:
+        raise OutputError(
+            "A DICOM series can only be derived from a DICOM series. Write NIfTI instead "
+            "(a path that ends in .nii or .nii.gz)."
+        )
+    if len(source.instances) > 1 and not path.is_dir():
+        raise OutputError(
+            f"{path} names one file, but the series has {len(source.instances)} slices. "
+            "Give the name of a folder."
+        )
+    now = datetime.now()
+    stack = np.moveaxis(volume.voxels, volume.slice_axis, 0)
+    for index, (original, plane) in enumerate(zip(source.instances, stack, strict=True)):
+        dataset = _derived(original, volume.derivation, now)
+        _set_geometry(dataset, volume, index)
+        _set_pixels(dataset, original, plane.T)
+        dataset.InstanceNumber = index + 1
+        file = path / f"{index + 1:05d}.dcm" if path.is_dir() else path
+        dataset.save_as(file, enforce_file_format=True)
+
+
+def _derived(original: FileDataset, derivation: Derivation, now: datetime) -> FileDataset:
+    """A copy of the header with new identity and provenance."""
+    dataset = FileDataset("", {}, preamble=b"\0" * 128)
+    for element in original:
+        tag = element.tag
+        if not (tag.is_private or tag.element == 0 or 0x5000 <= tag.group < 0x7000):
+            dataset.add(deepcopy(element))
+    dataset.walk(_remove_private)
+    for name in DROPPED:
+        if name in dataset:
+            delattr(dataset, name)
+    _set_identity(dataset, original, derivation, now)
+    _set_provenance(dataset, original, derivation, now)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta = meta
+    return dataset
+
+
+def _remove_private(dataset: Dataset, element: DataElement) -> None:
+    if element.tag.is_private:
+        del dataset[element.tag]
+
+
+def _set_identity(
+    dataset: Dataset, original: Dataset, derivation: Derivation, now: datetime
+) -> None:
+    date, clock = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
+    dataset.SOPInstanceUID = _uid(original.SOPInstanceUID, derivation)
+    dataset.SeriesInstanceUID = _uid(original.SeriesInstanceUID, derivation)
+    dataset.SeriesNumber = int(original.get("SeriesNumber") or 0) + SERIES_NUMBER_STEP
+    suffix = f" {derivation.label} RESEARCH"
+    name = str(original.get("SeriesDescription", "")) or str(original.get("ProtocolName", "MR"))
+    dataset.SeriesDescription = (name[: 64 - len(suffix)] + suffix).strip()  # LO: 64 characters
+    dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = date
+    dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = clock
+    rest = list(original.get("ImageType", None) or [])[2:] or ["OTHER"]
+    dataset.ImageType = ["DERIVED", "SECONDARY", *rest]
+
+
+def _set_provenance(
+    dataset: Dataset, original: FileDataset, derivation: Derivation, now: datetime
+) -> None:
+    dataset.DerivationDescription = derivation.description[:1024]  # ST
+    dataset.DerivationCodeSequence = Sequence([_code("113085", "Spatial resampling")])
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = original.SOPClassUID
+    reference.ReferencedSOPInstanceUID = original.SOPInstanceUID
+    reference.PurposeOfReferenceCodeSequence = Sequence(
+        [_code("121322", "Source image for image processing operation")]
+    )
+    dataset.SourceImageSequence = Sequence([reference])
+    equipment = Dataset()
+    equipment.Manufacturer = "mrlift"
+    equipment.ManufacturerModelName = derivation.model[:64]
+    equipment.SoftwareVersions = derivation.version
+    equipment.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f")
+    equipment.ContributionDescription = derivation.description[:1024]
+    equipment.PurposeOfReferenceCodeSequence = Sequence([_code("109102", "Processing Equipment")])
+    before = list(dataset.get("ContributingEquipmentSequence", None) or [])
+    dataset.ContributingEquipmentSequence = Sequence([*before, equipment])
+    dataset.ContentQualification = "RESEARCH"
+    if original.file_meta.TransferSyntaxUID in LOSSY_SYNTAXES:
+        dataset.LossyImageCompression = "01"
+
+
+def _set_geometry(dataset: Dataset, volume: Volume, index: int) -> None:
+    lps = LPS_TO_RAS @ volume.affine
+    row, column, step, origin = lps[:3].T
+    dataset.PixelSpacing = [_ds(np.linalg.norm(column)), _ds(np.linalg.norm(row))]
+    dataset.ImagePositionPatient = [_ds(v) for v in origin + index * step]
+
+
+def _set_pixels(dataset: Dataset, original: Dataset, plane: NDArray[np.number]) -> None:
+    """Stored values with the source's own slope, width and signedness; clipped, not wrapped."""
+    slope, intercept = rescale_of(original)
+    bits, signed = int(original.BitsStored), bool(original.PixelRepresentation)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    stored = plane
+    if (slope, intercept) != (1.0, 0.0):
+        stored = (plane.astype(np.float64) - intercept) / slope
+    kind = np.dtype(f"<{'i' if signed else 'u'}{int(original.BitsAllocated) // 8}")
+    pixels = np.ascontiguousarray(fit_range(stored, low, high).astype(kind))
+    dataset.Rows, dataset.Columns = pixels.shape
+    smallest = "SS" if signed else "US"
+    for name, value in (
+        ("SmallestImagePixelValue", pixels.min()),
+        ("LargestImagePixelValue", pixels.max()),
+    ):
+        if name in dataset:
+            dataset[name] = DataElement(dataset[name].tag, smallest, int(value))
+    for name in ("SmallestPixelValueInSeries", "LargestPixelValueInSeries"):
+        if name in dataset:
+            delattr(dataset, name)  # of the source series; not known before the last slice
+    dataset.add_new("PixelData", "OB" if kind.itemsize == 1 else "OW", pixels.tobytes())
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    return code
+
+
+def _uid(original: UID, derivation: Derivation) -> UID:
+    """A UID in the 2.25 root (PS3.5 B.2) that depends on the source and on what was done.
+
+    Doing the same again then replaces the result in an archive instead of doubling it.
+    """
+    name = f"{original} {derivation.label} {derivation.description}"
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}")
+
+
+def _ds(value: float | np.floating) -> DSfloat:
+    return DSfloat(float(value), auto_format=True)

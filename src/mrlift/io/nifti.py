@@ -1,0 +1,137 @@
+"""NIfTI-1 and NIfTI-2 files, .nii and .nii.gz, 3-D and 4-D."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from mrlift.errors import InputError
+from mrlift.volume import Volume, fit_dtype
+
+SUFFIXES = (".nii", ".nii.gz")
+DISAGREEMENT = 1e-3  # mm between qform and sform over one voxel's step that is worth a warning
+CLEARLY_THICKER = 1.2  # ratio of spacings from which the thickest axis is the slice axis
+
+
+@dataclass(frozen=True)
+class NiftiSource:
+    """The header of the file, and the type in which its values were stored."""
+
+    header: nibabel.Nifti1Header
+    stored: np.dtype
+    scaled: bool  # the file had a slope or intercept
+
+
+def load_nifti(path: Path) -> Volume:
+    """Read a NIfTI file.
+
+    Integer files without slope and intercept keep their type; scaled ones become float32.
+
+    Raises:
+        InputError: not a NIfTI file, truncated, 2-D, complex or colour.
+    """
+    try:
+        image = nibabel.load(path)
+        if not isinstance(image, nibabel.Nifti1Image):
+            raise InputError(f"{path} is not a NIfTI file but {type(image).__name__}.")
+        header = image.header
+        stored = header.get_data_dtype()
+        if stored.kind not in "iuf" or len(image.shape) not in (3, 4):
+            raise InputError(
+                f"{path}: expected a 3-D or 4-D series of real numbers, found shape {image.shape} "
+                f"of {stored}. Convert colour or complex data to magnitudes and stack 2-D images."
+            )
+        proxy: Any = image.dataobj
+        scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
+        voxels = np.asarray(image.dataobj)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist. Check the path.") from error
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(
+            f"{path} cannot be read as NIfTI: {_reason(error)}. The file is damaged or truncated."
+        ) from error
+    if scaled:
+        voxels = voxels.astype(np.float32)
+    voxels = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
+    source = NiftiSource(header, stored.newbyteorder("="), scaled)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    return Volume(voxels, affine, _slice_axis(header, affine), source, tuple(_notes(image)))
+
+
+def save_nifti(volume: Volume, path: Path) -> None:
+    """Write `volume` to `path`, in the stored type of its source where it came from NIfTI.
+
+    qform and sform are both set to the volume's affine, their codes and the units are kept; slope,
+    intercept and display range are reset to fit the new values.
+    """
+    source = volume.source if isinstance(volume.source, NiftiSource) else None
+    header = source.header.copy() if source else nibabel.Nifti1Header()
+    stored = source.stored if source else volume.voxels.dtype
+    voxels = volume.voxels
+    if stored.kind in "iu" and voxels.dtype.kind == "f" and not (source and source.scaled):
+        voxels = fit_dtype(voxels, stored)
+    header.set_data_dtype(stored)
+    header.set_slope_inter(None, None)  # nibabel fits them where float values go into integers
+    header["cal_min"] = header["cal_max"] = 0
+    if volume.derivation:
+        header["descrip"] = volume.derivation.label[:79].encode()
+    image = type_for(header)(voxels, None, header)
+    q_code, s_code = (int(header[f"{form}form_code"]) for form in "qs")
+    if not (q_code or s_code):
+        q_code = s_code = 1
+        header.set_xyzt_units("mm")
+    image.set_sform(volume.affine, s_code or q_code)
+    image.set_qform(volume.affine, q_code or s_code, strip_shears=True)
+    if path.name.endswith(".gz"):
+        # Level 1: half the time of the default for files a few per cent larger. No name and no
+        # time in the header, so that equal volumes give equal files.
+        with path.open("wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as file:
+            image.to_stream(file)
+    else:
+        with path.open("wb") as file:
+            image.to_stream(file)
+
+
+def type_for(header: nibabel.Nifti1Header) -> type[nibabel.Nifti1Image]:
+    """The image class that goes with a header: NIfTI-2 stays NIfTI-2."""
+    two = isinstance(header, nibabel.Nifti2Header)
+    return nibabel.Nifti2Image if two else nibabel.Nifti1Image
+
+
+def _slice_axis(header: nibabel.Nifti1Header, affine: NDArray[np.float64]) -> int:
+    """The header's own word, else the clearly thickest axis, else the last."""
+    named = header.get_dim_info()[2]
+    if named is not None:
+        return int(named)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    thickest = int(np.argmax(spacing))
+    others = np.delete(spacing, thickest)
+    return thickest if spacing[thickest] > CLEARLY_THICKER * others.max() else 2
+
+
+def _notes(image: nibabel.Nifti1Image) -> list[str]:
+    header = image.header
+    qform, q_code = header.get_qform(coded=True)
+    sform, s_code = header.get_sform(coded=True)
+    if q_code == 0 and s_code == 0:
+        return ["Neither qform nor sform is set: position and orientation are unknown."]
+    if qform is None or sform is None:
+        return []
+    apart = float(np.abs(qform - sform).max())
+    if apart > DISAGREEMENT:
+        return [
+            f"qform and sform disagree by up to {apart:.3g} (mm, or mm per voxel): "
+            f"the sform (code {s_code}) is used, the qform (code {q_code}) is replaced by it."
+        ]
+    return []
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

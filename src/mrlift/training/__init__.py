@@ -1,0 +1,1 @@
+"""Training a network on one's own series. Needs torch (`pip install mrlift[train]`)."""

@@ -1,0 +1,28 @@
+"""The paper's loss: every y_i and their weighted sum are compared with the HR patch (eq. 5-7)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def absolute(y: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error, summed over the images of a pixel stack (b, k, H, W)."""
+    return (y - target).abs().mean(dim=(0, 2, 3)).sum()
+
+
+def squared(y: Tensor, target: Tensor) -> Tensor:
+    """Half the squared error summed over pixels, per batch item: eq. 6 and 7 as printed."""
+    return 0.5 * torch.square(y - target).sum() / len(y)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "absolute": absolute,
+    "squared": squared,
+}
+
+
+def total(name: str, y_hat: Tensor, each: Tensor, target: Tensor) -> Tensor:
+    """Eq. 5: the sum of the losses of y_hat (b, 1, H, W) and of all y_i (b, N, H, W)."""
+    loss = LOSSES[name]
+    return loss(y_hat, target) + loss(each, target)

@@ -1,0 +1,164 @@
+"""Volume: voxels, where they are in the patient, and what the file said. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlift.errors import GeometryError, InputError
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What mrlift did to a volume, in the words that headers carry.
+
+    Attributes:
+        label: a few words for titles, such as "mrlift x2".
+        description: the whole story in one paragraph of at most 1024 characters.
+        model: name of the weights, or of the method where there are none.
+        version: of mrlift.
+    """
+
+    label: str
+    description: str
+    model: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A regular stack of slices, or a time series of such stacks.
+
+    Attributes:
+        voxels: (X, Y, Z) or (X, Y, Z, T), integer or floating, in the units of the source after
+            its slope and intercept.
+        affine: (4, 4) float64; maps voxel indices to mm, RAS+ (x to the right, y to anterior, z to
+            superior), referring to voxel centres.
+        slice_axis: the through-plane axis, 0 to 2; the other two are in-plane.
+        source: what the file said, kept for writing; only `mrlift.io` looks inside.
+        notes: what is odd about the input, in plain words.
+        derivation: what mrlift did to it; None for a volume as read.
+
+    Raises:
+        InputError: wrong number of dimensions, complex or colour values.
+        GeometryError: an affine that is singular or not finite.
+    """
+
+    voxels: NDArray[np.number]
+    affine: NDArray[np.float64]
+    slice_axis: int = 2
+    source: object | None = None
+    notes: tuple[str, ...] = ()
+    derivation: Derivation | None = None
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim not in (3, 4) or 0 in self.voxels.shape:
+            raise InputError(
+                f"Expected a 3-D or 4-D volume, found shape {self.voxels.shape}. "
+                "Stack 2-D images along a third axis first."
+            )
+        if self.voxels.dtype.kind not in "iuf":
+            raise InputError(
+                f"Expected integer or floating magnitudes, found voxels of type "
+                f"{self.voxels.dtype}. Convert complex data to magnitude and colour to grey."
+            )
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise GeometryError("Expected a finite 4x4 affine in mm. Repair the file's geometry.")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise GeometryError(
+                "The affine is singular: two axes point the same way or a spacing is zero. "
+                "Repair the file's geometry."
+            )
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distances between voxel centres along X, Y, Z in mm."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def in_plane_axes(self) -> tuple[int, int]:
+        """The two axes that are not the slice axis."""
+        first, second = (axis for axis in range(3) if axis != self.slice_axis)
+        return first, second
+
+    @property
+    def slice_count(self) -> int:
+        """Number of 2-D slices, over all time points."""
+        return int(np.prod(self.voxels.shape)) // self._plane_size()
+
+    def slices(self) -> NDArray[np.number]:
+        """All slices as (n, H, W), time point by time point; H and W are `in_plane_axes`.
+
+        A view where the memory layout allows it.
+        """
+        order = (*range(3, self.voxels.ndim), self.slice_axis, *self.in_plane_axes)
+        stack = np.transpose(self.voxels, order)
+        flat: NDArray[np.number] = stack.reshape(-1, *stack.shape[-2:])
+        return flat
+
+    def voxels_from_slices(self, stack: NDArray[np.number]) -> NDArray[np.number]:
+        """The inverse of `slices` for a stack (n, H', W') of another in-plane size."""
+        times = self.voxels.shape[3:]
+        full = stack.reshape(*times, self.voxels.shape[self.slice_axis], *stack.shape[-2:])
+        order = np.argsort((*range(3, self.voxels.ndim), self.slice_axis, *self.in_plane_axes))
+        voxels: NDArray[np.number] = np.transpose(full, order)
+        return voxels
+
+    def resized(
+        self, voxels: NDArray[np.number], scale: int | Fraction, grid: str = "edges"
+    ) -> "Volume":
+        """The volume that holds `voxels`, whose in-plane spacing is 1/scale of this one's.
+
+        The only place where an affine changes. On the "edges" grid the outer edge of the first
+        voxel stays where it is: M' = M diag(1/scale), t' = t + M (1/scale - 1)/2 on the scaled
+        axes. On the "paper" grid the centre of the first voxel stays: t' = t. Use
+        Fraction(1, n) for a volume reduced n times.
+
+        Raises:
+            GeometryError: `voxels` has another size than this scale and grid give.
+        """
+        scale = Fraction(scale)
+        for axis, (old, new) in enumerate(zip(self.voxels.shape, voxels.shape, strict=True)):
+            wanted = Fraction(old)
+            if axis in self.in_plane_axes:
+                wanted = old * scale if grid == "edges" else (old - 1) * scale + 1
+            if not (wanted <= new < wanted + 1 if scale < 1 else new == wanted):
+                raise GeometryError(
+                    f"Axis {axis} of {old} voxels at scale {scale} on the {grid} grid: expected "
+                    f"{float(wanted):g} voxels, found {new}."
+                )
+        steps = np.ones(3)
+        steps[list(self.in_plane_axes)] = float(1 / scale)
+        moved = (steps - 1) / 2 if grid == "edges" else np.zeros(3)
+        affine = self.affine.copy()
+        affine[:3, 3] += self.affine[:3, :3] @ moved
+        affine[:3, :3] *= steps
+        return replace(self, voxels=voxels, affine=affine)
+
+    def cropped(self, sizes: Sequence[int]) -> "Volume":
+        """The leading `sizes` (X, Y, Z) voxels; the first voxel stays where it is."""
+        x, y, z = sizes
+        return replace(self, voxels=self.voxels[:x, :y, :z])
+
+    def _plane_size(self) -> int:
+        first, second = self.in_plane_axes
+        return int(self.voxels.shape[first] * self.voxels.shape[second])
+
+
+def fit_range(values: NDArray[np.number], low: int, high: int) -> NDArray[np.number]:
+    """Rounded and clipped to [low, high]: overshoot saturates, it never wraps."""
+    clipped: NDArray[np.number] = np.clip(np.rint(values), low, high)
+    return clipped
+
+
+def fit_dtype(values: NDArray[np.number], dtype: np.dtype) -> NDArray[np.number]:
+    """`values` as `dtype`; integers are rounded and clipped to the type's range."""
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return fit_range(values, limits.min, limits.max).astype(dtype)

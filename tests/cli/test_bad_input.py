@@ -1,0 +1,247 @@
+"""Bad input: a clear message, an exit code, nothing half-written, no traceback."""
+
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel
+import numpy as np
+import pytest
+from phantoms import head, head_volume, write_series
+from test_commands import run
+
+import mrlift
+
+
+def good_nifti(folder):
+    mrlift.save(head_volume((40, 48, 3)), folder / "a.nii.gz")
+    return folder / "a.nii.gz"
+
+
+def missing(folder):
+    return folder / "none.nii.gz"
+
+
+def missing_folder(folder):
+    return folder / "none"
+
+
+def empty_folder(folder):
+    (folder / "in").mkdir()
+    return folder / "in"
+
+
+def not_an_image(folder):
+    (folder / "a.nii").write_text("hello")
+    return folder / "a.nii"
+
+
+def not_dicom(folder):
+    (folder / "a.txt").write_text("hello")
+    return folder / "a.txt"
+
+
+def truncated_nifti(folder):
+    mrlift.save(head_volume((40, 48, 3)), folder / "a.nii")
+    content = (folder / "a.nii").read_bytes()
+    (folder / "a.nii").write_bytes(content[: len(content) // 2])
+    return folder / "a.nii"
+
+
+def truncated_gzip(folder):
+    file = good_nifti(folder)
+    file.write_bytes(file.read_bytes()[:-200])
+    return file
+
+
+def truncated_dicom(folder):
+    files = write_series(folder / "in")
+    files[2].write_bytes(files[2].read_bytes()[:-100])
+    return folder / "in"
+
+
+def dicom_cut_in_its_header(folder):
+    files = write_series(folder / "in")
+    files[2].write_bytes(files[2].read_bytes()[:700])
+    return folder / "in"
+
+
+def colour_dicom(folder):
+    write_series(folder / "in", SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    return folder / "in"
+
+
+def colour_nifti(folder):
+    kind = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.Nifti1Image(np.zeros((4, 4, 2), kind), np.eye(4)).to_filename(folder / "a.nii")
+    return folder / "a.nii"
+
+
+def ct(folder):
+    write_series(folder / "in", Modality="CT")
+    return folder / "in"
+
+
+def two_series(folder):
+    write_series(folder / "in" / "a", series="1.2.3.4")
+    write_series(folder / "in" / "b", series="1.2.3.5")
+    return folder / "in"
+
+
+def slice_missing(folder):
+    write_series(folder / "in", head((8, 8, 7)))[3].unlink()
+    return folder / "in"
+
+
+def duplicate_positions(folder):
+    write_series(folder / "in", ImagePositionPatient=lambda k: [0, 0, float(k // 2)])
+    return folder / "in"
+
+
+def nan_voxels(folder):
+    voxels = head((8, 8, 2)).astype(np.float32)
+    voxels[3, 3, 0] = np.nan
+    nibabel.Nifti1Image(voxels, np.eye(4)).to_filename(folder / "a.nii")
+    return folder / "a.nii"
+
+
+def flat_nifti(folder):
+    nibabel.Nifti1Image(np.zeros((8, 8), np.int16), np.eye(4)).to_filename(folder / "a.nii")
+    return folder / "a.nii"
+
+
+CASES = {
+    missing: "does not exist",
+    missing_folder: "does not exist",
+    empty_folder: "an empty folder",
+    not_an_image: "cannot be read as NIfTI",
+    not_dicom: r"1 file\(s\) of other kinds",
+    truncated_nifti: "damaged or truncated",
+    truncated_gzip: "damaged or truncated",
+    truncated_dicom: r"002\.dcm.*truncated or damaged",
+    dicom_cut_in_its_header: r"002\.dcm",
+    colour_dicom: "colour image",
+    colour_nifti: "real numbers",
+    ct: "found modality CT",
+    two_series: r"(?s)holds 2 series.*--series UID.*1\.2\.3\.4.*1\.2\.3\.5",
+    slice_missing: "has a gap",
+    duplicate_positions: "only 2 positions",
+    nan_voxels: "1 that are NaN or infinite",
+    flat_nifti: "3-D or 4-D",
+}
+
+
+@pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+def test_bad_input(tmp_path, make):
+    source = make(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    suffix = ".nii.gz" if ".nii" in source.name else ""
+    done = run("upscale", source, "-o", tmp_path / f"out{suffix}")
+    assert done.returncode == 2, done.stderr
+    message = " ".join(done.stderr.split())
+    assert re.search(CASES[make], message), message
+    assert done.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_scale_without_weights(tmp_path):
+    done = run("upscale", good_nifti(tmp_path), "-o", tmp_path / "b.nii", "--scale", "5")
+    assert done.returncode == 4
+    assert "No weights for scale 5" in done.stderr
+
+
+def test_unknown_model(tmp_path):
+    done = run("upscale", good_nifti(tmp_path), "-o", tmp_path / "b.nii", "--model", "x")
+    assert done.returncode == 4
+
+
+def test_nifti_cannot_become_dicom(tmp_path):
+    done = run("upscale", good_nifti(tmp_path), "-o", tmp_path / "out")
+    assert done.returncode == 3
+    assert "can only become NIfTI" in done.stderr
+
+
+def test_wrong_usage_is_2(tmp_path):
+    assert run("upscale", good_nifti(tmp_path)).returncode == 2
+    assert run("nonsense").returncode == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_output_exists(tmp_path, kind):
+    source, out = good_nifti(tmp_path), tmp_path / "out.nii"
+    out.mkdir() if kind == "folder" else out.write_text("mine")
+    done = run("upscale", source, "-o", out)
+    assert done.returncode == 3
+    assert "--overwrite" in done.stderr
+    assert out.is_dir() or out.read_text() == "mine"
+
+
+def test_output_folder_missing(tmp_path):
+    done = run("upscale", good_nifti(tmp_path), "-o", tmp_path / "no" / "out.nii")
+    assert done.returncode == 3
+    assert "does not exist" in done.stderr
+
+
+def test_output_folder_not_writable(tmp_path):
+    """/proc refuses new files to everyone, root included."""
+    done = run("upscale", good_nifti(tmp_path), "-o", "/proc/out.nii")
+    assert done.returncode == 3
+    assert "Cannot write into" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["nifti", "dicom"])
+def test_no_room_for_the_output(tmp_path, kind):
+    """The kernel refuses the write half-way, as on a full disk: here by a limit of file size."""
+    if kind == "nifti":
+        source, out, limit = good_nifti(tmp_path), tmp_path / "out.nii", 20_000
+    else:
+        write_series(tmp_path / "in", head((60, 60, 4)))
+        source, out, limit = tmp_path / "in", tmp_path / "out", 15_000
+    before = sorted(tmp_path.rglob("*"))
+
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = run("upscale", source, "-o", out, preexec_fn=limited)
+    assert done.returncode == 3, done.stderr
+    assert "Nothing was left behind" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of 64 kB, where the machine lets us mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]
+    if not shutil.which("mount") or subprocess.run(options, capture_output=True).returncode:
+        pytest.skip("this machine does not let us mount a small file system")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_disk_full(full_disk, tmp_path):
+    write_series(tmp_path / "in", head((60, 60, 8)))
+    (full_disk / "old").write_text("mine")
+    done = run("upscale", tmp_path / "in", "-o", full_disk / "out")
+    assert done.returncode == 3
+    assert "No space left on device" in done.stderr
+    assert [p.name for p in full_disk.iterdir()] == ["old"]
+
+
+def test_interrupted(tmp_path):
+    mrlift.save(head_volume((400, 400, 40)), tmp_path / "a.nii")
+    command = [sys.executable, "-m", "mrlift", "upscale", "a.nii", "-o", "b.nii"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted" in text
+    assert "Traceback" not in text
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nii"]

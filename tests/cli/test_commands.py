@@ -1,0 +1,134 @@
+"""Every command as a user runs it, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from phantoms import head, head_volume, write_series
+
+import mrlift
+
+
+def run(*arguments, **options):
+    command = [sys.executable, "-m", "mrlift", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def nifti(tmp_path):
+    mrlift.save(head_volume((40, 48, 3)), tmp_path / "a.nii.gz")
+    return tmp_path / "a.nii.gz"
+
+
+def test_help_names_every_command():
+    text = run("--help").stdout
+    for name in ("upscale", "info", "models", "degrade", "evaluate", "train", "export", "bench"):
+        assert name in text
+        assert run(name, "--help").returncode == 0
+
+
+def test_upscale_nifti_and_the_three_lines_of_python(nifti, tmp_path):
+    done = run("upscale", nifti, "-o", tmp_path / "b.nii.gz", "--scale", 2, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert "80 x 96 x 3 voxels of 0.45 x 0.4 x 4 mm" in done.stdout
+    assert "3/3" in done.stderr
+    sr = mrlift.upscale(mrlift.load(nifti), scale=2)
+    mrlift.save(sr, tmp_path / "c.nii.gz")
+    assert (tmp_path / "b.nii.gz").read_bytes() == (tmp_path / "c.nii.gz").read_bytes()
+    image = nibabel.load(tmp_path / "b.nii.gz")
+    assert image.header["descrip"].item().decode() == "mrlift x2"
+    np.testing.assert_allclose(image.affine, sr.affine, atol=1e-5)
+
+
+def test_upscale_json(nifti, tmp_path):
+    facts = json.loads(run("upscale", nifti, "-o", tmp_path / "b.nii", "--json").stdout)
+    assert facts["shape"] == [80, 96, 3]
+    assert facts["model"] == mrlift.load_model().card.name
+    assert facts["seconds"] > 0
+
+
+def test_upscale_dicom_to_dicom_and_to_nifti(tmp_path):
+    write_series(tmp_path / "s")
+    assert run("upscale", tmp_path / "s", "-o", tmp_path / "d").returncode == 0
+    files = sorted((tmp_path / "d").iterdir())
+    assert len(files) == 4
+    assert pydicom.dcmread(files[0]).Columns == 48
+    assert run("upscale", tmp_path / "s", "-o", tmp_path / "n.nii").returncode == 0
+    derived, converted = mrlift.load(tmp_path / "d"), mrlift.load(tmp_path / "n.nii")
+    np.testing.assert_allclose(derived.affine, converted.affine, atol=1e-4)
+    np.testing.assert_array_equal(derived.voxels, converted.voxels)
+
+
+def test_series_of_a_folder_with_two(tmp_path):
+    write_series(tmp_path / "d" / "a", series="1.2.3.4")
+    write_series(tmp_path / "d" / "b", head((8, 8, 2)), series="1.2.3.5")
+    facts = json.loads(run("info", tmp_path / "d", "--json").stdout)
+    assert [s["uid"] for s in facts["series"]] == ["1.2.3.4", "1.2.3.5"]
+    assert "shape" not in facts
+    assert "Choose one" in run("info", tmp_path / "d").stdout
+    done = run("upscale", tmp_path / "d", "-o", tmp_path / "o", "--series", "1.2.3.5")
+    assert done.returncode == 0
+    assert len(list((tmp_path / "o").iterdir())) == 2
+
+
+def test_info(nifti, sample):
+    text = run("info", nifti).stdout
+    for word in ("40 x 48 x 3, int16", "0.9 x 0.8 x 4 mm", "LPS", "nothing"):
+        assert word in text
+    facts = json.loads(run("info", sample, "--json").stdout)
+    assert facts["shape"] == [274, 384, 20]
+    assert facts["series"][0]["instances"] == 20
+
+
+def test_info_says_what_is_odd(tmp_path):
+    write_series(tmp_path / "s", AcquisitionMatrix=[0, 12, 10, 0])
+    assert "interpolated" in run("info", tmp_path / "s").stdout
+    done = run("upscale", tmp_path / "s", "-o", tmp_path / "o")
+    assert "interpolated" in done.stdout
+
+
+def test_models():
+    cards = json.loads(run("models", "--json").stdout)
+    assert {"name", "scale", "licence", "sha256", "metrics"} <= set(cards[0])
+    assert "default" in run("models", env={**os.environ, "COLUMNS": "200"}).stdout
+
+
+def test_degrade_upscale_evaluate(nifti, tmp_path):
+    for kind in ("bicubic", "kspace"):
+        lr, sr = tmp_path / f"{kind}.nii", tmp_path / f"{kind}_sr.nii"
+        assert run("degrade", nifti, "-o", lr, "--kind", kind, "--noise", 0.01).returncode == 0
+        assert mrlift.load(lr).voxels.shape == (20, 24, 3)
+        assert run("upscale", lr, "-o", sr).returncode == 0
+        result = json.loads(run("evaluate", sr, nifti, "--json").stdout)
+        assert len(result["slices"]) == 3
+        assert result["mean"]["psnr"] > 20
+    assert "PSNR" in run("evaluate", sr, nifti).stdout
+
+
+def test_evaluate_identical_images_is_valid_json(nifti):
+    result = json.loads(run("evaluate", nifti, nifti, "--json").stdout)
+    assert result["mean"]["psnr"] is None
+    assert result["mean"]["ssim"] == pytest.approx(1)
+
+
+def test_bench_quality(nifti, tmp_path):
+    done = run("bench", "quality", "--data", nifti.parent, "--json", tmp_path / "q.json")
+    assert done.returncode == 0
+    record = json.loads((tmp_path / "q.json").read_text())
+    assert record["series"][0]["series"] == "a"
+    assert str(tmp_path) not in (tmp_path / "q.json").read_text()
+
+
+def test_overwrite(nifti, tmp_path):
+    (tmp_path / "b.nii").write_text("old")
+    assert run("upscale", nifti, "-o", tmp_path / "b.nii").returncode == 3
+    assert (tmp_path / "b.nii").read_text() == "old"
+    assert run("upscale", nifti, "-o", tmp_path / "b.nii", "--overwrite").returncode == 0
+    assert mrlift.load(tmp_path / "b.nii").voxels.shape == (80, 96, 3)
