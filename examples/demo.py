@@ -21,7 +21,8 @@ from mrlift.inference.degradation import degrade
 from mrlift.resampling import bicubic_up
 
 SCALE = 2
-ZOOM = 300  # pixels a side of a panel
+SIDE = 76  # voxels of the series a side of a zoomed part
+ZOOM = 4 * SIDE  # pixels a side of a panel: whole pixels for each voxel, nothing resampled
 LABEL = 46  # pixels above a panel for its title
 GAP = 10
 BACKGROUND, TEXT, MUTED, FRAME = (16, 18, 22), (240, 240, 240), (160, 166, 176), (255, 196, 0)
@@ -29,11 +30,12 @@ BACKGROUND, TEXT, MUTED, FRAME = (16, 18, 22), (240, 240, 240), (160, 166, 176),
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: a slice, the share of its field of view to show, and what to write above."""
+    """One picture and what to write above it; `frame` is a box to draw, in its pixels."""
 
     image: np.ndarray
     title: str
     note: str = ""
+    frame: tuple[int, int, int, int] | None = None
 
 
 def enlarged(volume: mrlift.Volume, method: str) -> mrlift.Volume:
@@ -51,12 +53,10 @@ def plane(volume: mrlift.Volume, index: int) -> np.ndarray:
     return np.asarray(volume.voxels[:, :, index].T, dtype=np.float32)
 
 
-def crop(image: np.ndarray, centre: tuple[float, float], share: float) -> np.ndarray:
-    """A square of `share` of the image's width around `centre` (both as shares)."""
-    side = round(share * image.shape[1])
-    top = round(centre[0] * image.shape[0] - side / 2)
-    left = round(centre[1] * image.shape[1] - side / 2)
-    return image[top : top + side, left : left + side]
+def crop(image: np.ndarray, corner: tuple[int, int], scale: int = 1) -> np.ndarray:
+    """The part of SIDE x SIDE voxels of the series below and right of `corner` (row, column)."""
+    top, left = (scale * v for v in corner)
+    return image[top : top + scale * SIDE, left : left + scale * SIDE]
 
 
 def draw(rows: list[list[Panel]], white: float, path: Path) -> None:
@@ -72,10 +72,14 @@ def draw(rows: list[list[Panel]], white: float, path: Path) -> None:
             pen.text((left, top), panel.title, TEXT, font)
             pen.text((left, top + 22), panel.note, MUTED, small)
             grey = Image.fromarray((np.clip(panel.image / white, 0, 1) * 255).astype(np.uint8))
-            grey.thumbnail((ZOOM, ZOOM)) if max(grey.size) > ZOOM else None
-            factor = ZOOM / max(grey.size)
-            shown = tuple(round(n * factor) for n in grey.size)
-            sheet.paste(grey.resize(shown, Image.Resampling.NEAREST), (left, top + LABEL))
+            picture = grey.convert("RGB")
+            if panel.frame:
+                ImageDraw.Draw(picture).rectangle(panel.frame, outline=FRAME, width=2)
+            if max(picture.size) > ZOOM:
+                picture.thumbnail((ZOOM, ZOOM))
+            else:
+                picture = picture.resize((ZOOM, ZOOM), Image.Resampling.NEAREST)
+            sheet.paste(picture, (left, top + LABEL))
     sheet.save(path)
 
 
@@ -93,7 +97,7 @@ def main(source: Path, result: Path, picture: Path) -> None:
     print(f"  mrlift is {gain:+.2f} dB above bicubic interpolation")
 
     index = hr.voxels.shape[2] // 2
-    centre, share = (0.55, 0.5), 0.34
+    corner = (172, 98)
     overview = plane(hr, index)
     above = {
         "nearest": enlarged(hr, "nearest"),
@@ -101,20 +105,21 @@ def main(source: Path, result: Path, picture: Path) -> None:
         "mrlift": sr,
     }
     size = f"{sr.voxels.shape[0]}x{sr.voxels.shape[1]}"
-    top = [Panel(overview, "the series", f"slice {index + 1} of {hr.voxels.shape[2]}")]
+    frame = (corner[1], corner[0], corner[1] + SIDE, corner[0] + SIDE)
+    top = [Panel(overview, "the series", f"slice {index + 1} of {hr.voxels.shape[2]}", frame)]
     top += [
-        Panel(crop(plane(v, index), centre, share), f"{name} x{SCALE}", f"from the series, {size}")
+        Panel(crop(plane(v, index), corner, SCALE), f"{name} x{SCALE}", f"from the series, {size}")
         for name, v in above.items()
     ]
     below = [
         Panel(
-            crop(plane(v, index), centre, share),
+            crop(plane(v, index), corner),
             f"{name}, from the reduced copy",
             f"PSNR {figures[name]['psnr']:.2f} dB, SSIM {figures[name]['ssim']:.4f}",
         )
         for name, v in ways.items()
     ]
-    below.append(Panel(crop(overview, centre, share), "the truth", "the series itself"))
+    below.append(Panel(crop(overview, corner), "the truth", "the series itself"))
     draw([top, below], float(np.percentile(overview, 99.8)), picture)
 
 

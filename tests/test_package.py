@@ -42,8 +42,7 @@ def test_every_public_function_is_documented():
 def test_inference_runs_without_torch(sample):
     code = (
         "import sys, mrlift, mrlift.cli\n"
-        "mrlift.upscale(mrlift.load(sys.argv[1]) if len(sys.argv) > 1 else "
-        f"mrlift.load({str(sample / 'N2D_0193.dcm')!r}))\n"
+        f"mrlift.upscale(mrlift.load({str(sample / 'N2D_0193.dcm')!r}))\n"
         "import mrlift.benchmark.quality\n"
         "print([m for m in ('torch', 'skimage', 'matplotlib') if m in sys.modules])"
     )

@@ -44,6 +44,11 @@ def lr_size(hr_size: int, scale: int, grid: Grid = "edges") -> int:
     return -(-hr_size // scale) if grid == "edges" else (hr_size - 1) // scale + 1
 
 
+def filled_size(size: int, scale: int, grid: Grid = "edges") -> int:
+    """The largest HR size up to `size` that whole LR samples fill."""
+    return size - size % scale if grid == "edges" else (size - 1) // scale * scale + 1
+
+
 def bicubic_up(image: Image, scale: int, grid: Grid = "edges") -> Image:
     """Bicubic interpolation, (..., h, w) -> (..., H, W) with H, W from `hr_size`."""
     for axis in IMAGE_AXES:

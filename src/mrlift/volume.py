@@ -1,6 +1,5 @@
 """Volume: voxels, where they are in the patient, and what the file said. No I/O."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -26,8 +25,18 @@ class Derivation:
     model: str
     version: str
 
+    def after(self, earlier: "Derivation | None") -> "Derivation":
+        """This step told after the earlier ones, so that no step is lost."""
+        if earlier is None:
+            return self
+        return replace(
+            self,
+            label=f"{earlier.label}, {self.label}",
+            description=f"{earlier.description} Then: {self.description}",
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Volume:
     """A regular stack of slices, or a time series of such stacks.
 
@@ -67,7 +76,10 @@ class Volume:
         affine = np.asarray(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GeometryError("Expected a finite 4x4 affine in mm. Repair the file's geometry.")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        if self.slice_axis not in (0, 1, 2):
+            raise InputError(f"The slice axis must be 0, 1 or 2, found {self.slice_axis}.")
+        steps = np.linalg.norm(affine[:3, :3], axis=0)
+        if abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * steps.prod():
             raise GeometryError(
                 "The affine is singular: two axes point the same way or a spacing is zero. "
                 "Repair the file's geometry."
@@ -140,19 +152,24 @@ class Volume:
         affine[:3, :3] *= steps
         return replace(self, voxels=voxels, affine=affine)
 
-    def cropped(self, sizes: Sequence[int]) -> "Volume":
-        """The leading `sizes` (X, Y, Z) voxels; the first voxel stays where it is."""
-        x, y, z = sizes
-        return replace(self, voxels=self.voxels[:x, :y, :z])
+    def cropped(self, sizes: tuple[int, int]) -> "Volume":
+        """The leading voxels along `in_plane_axes`; the first voxel stays where it is."""
+        leading = [slice(None)] * self.voxels.ndim
+        for axis, size in zip(self.in_plane_axes, sizes, strict=True):
+            leading[axis] = slice(size)
+        return replace(self, voxels=self.voxels[tuple(leading)])
 
     def _plane_size(self) -> int:
         first, second = self.in_plane_axes
         return int(self.voxels.shape[first] * self.voxels.shape[second])
 
 
-def fit_range(values: NDArray[np.number], low: int, high: int) -> NDArray[np.number]:
-    """Rounded and clipped to [low, high]: overshoot saturates, it never wraps."""
-    clipped: NDArray[np.number] = np.clip(np.rint(values), low, high)
+def fit_range(values: NDArray[np.number], low: int, high: int) -> NDArray[np.float64]:
+    """Rounded and clipped to [low, high], as float64: overshoot saturates, it never wraps."""
+    top = float(high)
+    if int(top) > high:
+        top = float(np.nextafter(top, 0))  # 2**63 - 1 has no float64 of its own
+    clipped: NDArray[np.float64] = np.clip(np.rint(values, dtype=np.float64), float(low), top)
     return clipped
 
 
@@ -161,4 +178,4 @@ def fit_dtype(values: NDArray[np.number], dtype: np.dtype) -> NDArray[np.number]
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
-    return fit_range(values, limits.min, limits.max).astype(dtype)
+    return fit_range(values, int(limits.min), int(limits.max)).astype(dtype)

@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import affines
 from phantoms import head, head_volume
+from test_patches import card
 
 import mrlift
 from mrlift.benchmark.comparison import compare
-from mrlift.benchmark.quality import as_json, measure
+from mrlift.benchmark.quality import as_json, measure, series_quality
 from mrlift.errors import GeometryError, InputError
 from mrlift.inference.degradation import degrade
+from mrlift.inference.engines import bicubic_engine
+from mrlift.inference.zoo import Model
 from mrlift.metrics import nrmse, psnr, ssim
 from mrlift.resampling import kspace_down
 from mrlift.volume import Volume
@@ -62,6 +65,22 @@ def test_other_sizes_are_refused(shape):
         compare(head_volume((20, 20, 2)), head_volume(shape))
 
 
+def test_slices_smaller_than_the_window_are_refused():
+    with pytest.raises(InputError, match="11x11"):
+        compare(head_volume((10, 20, 2)), head_volume((10, 20, 2)))
+
+
+def test_a_folder_without_series_is_refused(tmp_path):
+    with pytest.raises(InputError, match="found none"):
+        measure(tmp_path, mrlift.load_model())
+
+
+def test_quality_on_the_paper_grid():
+    model = Model(card(2, "paper"), bicubic_engine(2, "paper"))
+    result = series_quality("a", head_volume((40, 48, 2)), model)
+    assert result.gain == pytest.approx(0, abs=1e-3)
+
+
 def test_degrade_keeps_place_type_and_labels():
     hr = head_volume((40, 48, 3), dtype=np.uint16)
     for kind in ("bicubic", "kspace"):
@@ -105,8 +124,6 @@ def test_the_real_sample_gains(sample):
     """The shipped weights on three real slices that were kept out of training."""
     whole = mrlift.load(sample)
     hr = Volume(whole.voxels[..., 8:11], whole.affine)
-    from mrlift.benchmark.quality import series_quality
-
     result = series_quality("sample", hr, mrlift.load_model())
     assert result.gain > 1.5
     assert result.ssim > result.ssim_bicubic

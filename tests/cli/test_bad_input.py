@@ -162,7 +162,7 @@ def test_unknown_model(tmp_path):
 def test_nifti_cannot_become_dicom(tmp_path):
     done = run("upscale", good_nifti(tmp_path), "-o", tmp_path / "out")
     assert done.returncode == 3
-    assert "can only become NIfTI" in done.stderr
+    assert "can only be derived from a DICOM series" in done.stderr
 
 
 def test_wrong_usage_is_2(tmp_path):
@@ -178,6 +178,42 @@ def test_output_exists(tmp_path, kind):
     assert done.returncode == 3
     assert "--overwrite" in done.stderr
     assert out.is_dir() or out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["in", ".", "in/out"])
+def test_output_and_input_are_kept_apart(tmp_path, place):
+    """What lies around the input, or is the input, is never replaced."""
+    write_series(tmp_path / "keep" / "in")
+    (tmp_path / "keep" / "thesis.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    out = tmp_path / "keep" / place
+    done = run("upscale", tmp_path / "keep" / "in", "-o", out, "--overwrite")
+    assert done.returncode == 3
+    assert "within each other" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["out.mha", "out.nrrd", "x" * 300 + ".nii"])
+def test_names_that_cannot_be_written(tmp_path, name):
+    done = run("upscale", good_nifti(tmp_path), "-o", tmp_path / name)
+    assert done.returncode == 3
+
+
+def test_several_slices_into_one_file_are_refused_before_the_work(tmp_path):
+    write_series(tmp_path / "in")
+    done = run("upscale", tmp_path / "in", "-o", tmp_path / "out.dcm")
+    assert done.returncode == 3
+    assert "4 slices" in done.stderr
+    assert "0/4" not in done.stderr
+
+
+@pytest.mark.parametrize("make", [missing, truncated_dicom, nan_voxels], ids=lambda m: m.__name__)
+def test_bad_input_to_the_other_commands(tmp_path, make):
+    source = make(tmp_path)
+    suffix = ".nii" if ".nii" in source.name else ""
+    assert run("degrade", source, "-o", tmp_path / f"o{suffix}").returncode == 2
+    assert run("evaluate", source, source).returncode == 2
+    assert run("info", source).returncode == (0 if make is truncated_dicom else 2)
 
 
 def test_output_folder_missing(tmp_path):
@@ -234,14 +270,27 @@ def test_disk_full(full_disk, tmp_path):
     assert [p.name for p in full_disk.iterdir()] == ["old"]
 
 
-def test_interrupted(tmp_path):
-    mrlift.save(head_volume((400, 400, 40)), tmp_path / "a.nii")
-    command = [sys.executable, "-m", "mrlift", "upscale", "a.nii", "-o", "b.nii"]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("while_writing", [False, True])
+def test_interrupted(tmp_path, number, while_writing):
+    """While computing, or while a file that takes seconds to compress is being written."""
+    if while_writing:
+        noise = np.random.default_rng(0).integers(0, 2**15, (256, 256, 400)).astype(np.int16)
+        mrlift.save(mrlift.Volume(noise, np.eye(4)), tmp_path / "a.nii")
+        command = [sys.executable, "-m", "mrlift", "degrade", "a.nii", "-o", "b.nii.gz"]
+    else:
+        mrlift.save(head_volume((400, 400, 40)), tmp_path / "a.nii")
+        command = [sys.executable, "-m", "mrlift", "upscale", "a.nii", "-o", "b.nii.gz"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
-    process.send_signal(signal.SIGINT)
+    if while_writing:
+        while not list(tmp_path.glob(".mrlift-*/b.nii.gz")):
+            assert process.poll() is None
+            time.sleep(0.01)
+    else:
+        time.sleep(4)
+    process.send_signal(number)
     _, text = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Interrupted" in text
     assert "Traceback" not in text
     assert [p.name for p in tmp_path.iterdir()] == ["a.nii"]

@@ -55,7 +55,13 @@ def test_missing_card_or_weights(copy):
         mrlift.load_model(copy)
 
 
-@pytest.mark.parametrize("damage", [{"extra": 1}, {"spacing": [1]}, {"spacing": 3}])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"extra": 1}, {"spacing": [1]}, {"spacing": 3}, {"grid": "foo"}, {"padding": None},
+        {"receptive_field": -1},
+    ],
+)  # fmt: skip
 def test_wrong_cards_are_refused(copy, damage):
     card = copy.with_suffix(".json")
     card.write_text(json.dumps(json.loads(card.read_text()) | damage))

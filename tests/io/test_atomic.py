@@ -18,7 +18,7 @@ def test_an_error_leaves_nothing_and_harms_nothing(tmp_path, folder):
     old = tmp_path / "a"
     if folder:
         old.mkdir()
-    (old / "old.txt" if folder else old).write_text("old")
+    (old / "00001.dcm" if folder else old).write_text("old")
 
     def fail():
         with replacing(old, overwrite=True, folder=folder) as part:
@@ -28,15 +28,15 @@ def test_an_error_leaves_nothing_and_harms_nothing(tmp_path, folder):
     with pytest.raises(RuntimeError):
         fail()
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
-    assert (old / "old.txt" if folder else old).read_text() == "old"
+    assert (old / "00001.dcm" if folder else old).read_text() == "old"
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "old.txt").write_text("old")
+    (tmp_path / "a" / "00001.dcm").write_text("old")
     with replacing(tmp_path / "a", overwrite=True, folder=True) as part:
-        (part / "new.txt").write_text("new")
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["new.txt"]
+        (part / "00002.dcm").write_text("new")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["00002.dcm"]
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from laws import affines
-from phantoms import head_volume
+from phantoms import head, head_volume
 
 import mrlift
+from mrlift.inference.degradation import degrade
 from mrlift.volume import Volume
 
 
@@ -108,6 +109,55 @@ def test_slice_axis_that_the_header_names(tmp_path):
     image.header.set_dim_info(freq=1, phase=2, slice=0)
     image.to_filename(tmp_path / "a.nii")
     assert mrlift.load(tmp_path / "a.nii").slice_axis == 0
+
+
+def test_the_slice_axis_survives_saving(tmp_path):
+    """Reduced in-plane, the middle axis would look like the thick one."""
+    write(tmp_path / "a.nii", head((24, 24, 24)).astype(np.int16), np.diag([1.0, 1.3, 1.2, 1]))
+    volume = mrlift.load(tmp_path / "a.nii")
+    assert volume.slice_axis == 2
+    mrlift.save(degrade(volume, 2), tmp_path / "b.nii")
+    assert mrlift.load(tmp_path / "b.nii").slice_axis == 2
+    chosen = mrlift.load(tmp_path / "a.nii", slice_axis=0)
+    assert degrade(chosen, 2).voxels.shape == (24, 12, 12)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3)])
+def test_other_units_are_read_as_mm_and_written_back(tmp_path, unit, factor):
+    affine = np.diag([0.9 * factor, 0.8 * factor, 4 * factor, 1])
+    image = nibabel.Nifti1Image(np.ones((4, 4, 2), np.int16), affine)
+    image.header.set_xyzt_units(unit)
+    image.to_filename(tmp_path / "a.nii")
+    volume = mrlift.load(tmp_path / "a.nii")
+    assert volume.spacing == pytest.approx((0.9, 0.8, 4))
+    mrlift.save(volume, tmp_path / "b.nii")
+    again = nibabel.load(tmp_path / "b.nii")
+    assert again.header.get_xyzt_units()[0] == unit
+    np.testing.assert_allclose(again.affine, affine, rtol=1e-6)
+
+
+def test_an_unknown_place_is_not_made_known(tmp_path):
+    image = nibabel.Nifti1Image(np.ones((4, 4, 2), np.int16), None)
+    image.header.set_zooms((0.9, 0.8, 4))
+    image.to_filename(tmp_path / "a.nii")
+    volume = mrlift.load(tmp_path / "a.nii")
+    assert "unknown" in volume.notes[0]
+    mrlift.save(volume, tmp_path / "b.nii")
+    header = nibabel.load(tmp_path / "b.nii").header
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 0)
+    np.testing.assert_allclose(header.get_zooms(), (0.9, 0.8, 4), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "longdouble"])
+def test_types_that_nifti_cannot_hold_are_widened_or_narrowed(tmp_path, dtype):
+    mrlift.save(Volume(np.ones((2, 3, 4), dtype), np.eye(4)), tmp_path / "a.nii")
+    assert mrlift.load(tmp_path / "a.nii").voxels.dtype.itemsize in (4, 8)
+
+
+def test_upper_case_suffix_is_compressed_too(tmp_path):
+    mrlift.save(head_volume((4, 5, 2)), tmp_path / "A.NII.GZ")
+    assert (tmp_path / "A.NII.GZ").read_bytes()[:2] == b"\x1f\x8b"
+    assert mrlift.load(tmp_path / "A.NII.GZ").voxels.shape == (4, 5, 2)
 
 
 def test_nifti2_stays_nifti2(tmp_path):

@@ -30,8 +30,7 @@ def test_the_papers_numbers():
     assert kinds.count(torch.nn.ConvTranspose2d) == 1
     assert network.deconv.kernel_size == (9, 9)
     convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
-    # 1,152 multiply-adds of the first convolution come on top of those of the units.
-    assert sum(c.weight.numel() for c in convolutions) == 2_655_360 - 1_152 + 1_152
+    assert sum(c.weight.numel() for c in convolutions) == 2_655_360  # multiply-adds per LR pixel
 
 
 def test_shared_units_are_drrns_reading():
@@ -127,11 +126,18 @@ def test_smaller_kernels_still_keep_constants(scale):
             assert kernel[i::scale, j::scale].sum() == pytest.approx(1, abs=1e-6)
 
 
-def test_receptive_field_is_tight():
-    """Gradients reach exactly as far as the card will say."""
-    network = small(units=2, channels=4)
-    x = torch.rand(1, 1, 31, 31, requires_grad=True)
-    network(x)[0, 0, 30, 30].backward()
-    reached = torch.nonzero(x.grad[0, 0])
-    distance = (reached - 15).abs().max().item()
-    assert network.receptive_field - 1 <= distance <= network.receptive_field
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_receptive_field_is_exact(scale):
+    """Over the samples that belong to one LR sample, gradients reach just as far as it says."""
+    network = small(scale, units=2, channels=4)
+    reach = 0
+    for row in range(scale):
+        x = torch.rand(1, 1, 31, 31, requires_grad=True)
+        network(x)[0, 0, 15 * scale + row, 15 * scale].backward()
+        reach = max(reach, (torch.nonzero(x.grad[0, 0])[:, 0] - 15).abs().max().item())
+    assert reach == network.receptive_field
+
+
+def test_other_scales_are_refused():
+    with pytest.raises(ValueError, match="2, 3 or 4"):
+        MRL(5)

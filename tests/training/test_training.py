@@ -71,6 +71,12 @@ class TestRecipes:
             ({"training": {"batch": "8"}}, "expected int, found str"),
             ({"training": {"batch": True}}, "expected int, found bool"),
             ({"network": {"grid": "corner"}}, "expected one of 'edges', 'paper'"),
+            ({"network": {"scale": 5}}, "must be 2, 3 or 4"),
+            ({"network": 3}, "expected a table"),
+            ({"training": {"batch": 0}}, "must be positive"),
+            ({"training": {"warmup": 1.0}}, r"in \[0, 1\)"),
+            ({"data": {"rescale": ["a"]}}, "factors"),
+            ({"data": {"exclude": {"a": [1]}}}, "pairs"),
         ],
     )
     def test_mistakes_are_named(self, table, message):
@@ -190,6 +196,22 @@ class TestLoop:
         state = load_checkpoint(tmp_path / "r")
         assert all(torch.isfinite(v).all() for v in state.network.values())
 
+    def test_resuming_with_another_recipe_is_refused(self, tmp_path):
+        run_in(tmp_path / "r").train()
+        for other in (
+            recipe(batch=8),
+            recipe_from(TINY | {"network": {"units": 3, "channels": 8}}),
+        ):
+            with pytest.raises((ConfigError, RuntimeError), match=r"begun with"):
+                run_in(tmp_path / "r", other, resume=True)
+
+    def test_the_paper_grid_trains(self, tmp_path):
+        run = run_in(
+            tmp_path / "r", recipe_from(TINY | {"network": TINY["network"] | {"grid": "paper"}})
+        )
+        assert run.train()
+        assert run.validate() > -3  # the border is new to bicubic, and twelve steps teach little
+
     def test_squared_loss_and_sgd(self, tmp_path):
         run = run_in(tmp_path / "r", recipe(optimiser="sgd", loss="squared", learning_rate=1e-3))
         assert run.train()
@@ -218,7 +240,7 @@ class TestGrowth:
         large = build_network(
             recipe_from({"network": settings | {"units": 4, "channels": 10}}).network
         )
-        grow(large, small.state_dict())
+        grow(large, small)
         x = torch.rand(1, 1, 12, 13)
         torch.testing.assert_close(large(x), small(x), atol=2e-5, rtol=1e-5)
         # What is new can learn: every parameter but the units behind weight zero has a gradient.
@@ -230,15 +252,49 @@ class TestGrowth:
         small = build_network(recipe_from({"network": TINY["network"]}).network)
         large = build_network(recipe_from({"network": TINY["network"] | {"scale": 4}}).network)
         fresh = large.deconv.weight.clone()
-        grow(large, small.state_dict())
+        grow(large, small)
         assert torch.equal(large.deconv.weight, fresh)
         assert torch.equal(large.head.weight, small.head.weight)
 
     def test_a_larger_one_does_not_fit(self):
         tiny = build_network(recipe_from({"network": TINY["network"]}).network)
         large = build_network(recipe_from({"network": {"units": 3, "channels": 16}}).network)
-        with pytest.raises(ModelError, match="does not fit"):
-            grow(tiny, large.state_dict())
+        with pytest.raises(ModelError, match="cannot start"):
+            grow(tiny, large)
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            {"upsampling": "single"},
+            {"upsampling": "double"},
+            {"shared_units": True},
+            {"grid": "paper"},
+        ],
+    )
+    def test_other_kinds_do_not_fit_and_wider_ones_do(self, kind):
+        plain = build_network(recipe_from({"network": TINY["network"]}).network)
+        other = build_network(recipe_from({"network": TINY["network"] | kind}).network)
+        with pytest.raises(ModelError, match="cannot start"):
+            grow(other, plain)
+        with torch.no_grad():
+            for p in other.parameters():
+                p.add_(0.1 * torch.randn_like(p))
+        wider = build_network(
+            recipe_from({"network": TINY["network"] | kind | {"channels": 12}}).network
+        )
+        grow(wider, other)
+        x = torch.rand(1, 1, 12, 13)
+        torch.testing.assert_close(wider(x), other(x), atol=2e-5, rtol=1e-5)
+
+    def test_the_card_tells_where_weights_came_from(self, tmp_path):
+        first = run_in(tmp_path / "first")
+        first.train()
+        second = run_in(tmp_path / "second", start=tmp_path / "first")
+        assert second.validate() == pytest.approx(first.validate(), abs=1e-4)
+        second.train()
+        card = export(load_checkpoint(tmp_path / "second"), tmp_path / "w.onnx")
+        assert card.training["start"] == [{"name": "tiny", "lr_pixels": 6912}]
+        assert card.training["lr_pixels_seen"] == 2 * 6912
 
 
 class TestExport:

@@ -1,13 +1,13 @@
 """Slice-by-slice comparison of a result with the truth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlift.errors import GeometryError, InputError
 from mrlift.inference.normalise import FOREGROUND_SHARE, foreground_share, series_scale
-from mrlift.metrics import nrmse, psnr, ssim
+from mrlift.metrics import WINDOW, nrmse, psnr, ssim
 from mrlift.volume import Volume
 
 SAME_PLACE = 0.05  # voxels by which the two grids may differ anywhere
@@ -45,7 +45,7 @@ def compare(
 
     Raises:
         GeometryError: the two are not on the same grid.
-        InputError: no slice has enough foreground.
+        InputError: no slice has enough foreground, or slices smaller than SSIM's window.
     """
     hr = _on_grid_of(sr, hr)
     truth, result = hr.slices(), sr.slices()
@@ -76,20 +76,20 @@ def _figures(
 
 
 def _on_grid_of(sr: Volume, hr: Volume) -> Volume:
-    sizes = list(hr.voxels.shape[:3])
-    for axis in hr.in_plane_axes:
-        if 0 <= sizes[axis] - sr.voxels.shape[axis] <= SPARE:
-            sizes[axis] = sr.voxels.shape[axis]
-    hr = hr.cropped(sizes)
-    if hr.voxels.shape != sr.voxels.shape or hr.slice_axis != sr.slice_axis:
+    hr = replace(hr, slice_axis=sr.slice_axis)
+    first, second = (sr.voxels.shape[axis] for axis in sr.in_plane_axes)
+    whole = hr.voxels.shape
+    hr = hr.cropped((first, second))
+    if hr.voxels.shape != sr.voxels.shape or np.max(np.subtract(whole, hr.voxels.shape)) > SPARE:
         raise GeometryError(
-            f"Expected two volumes of one size, found {sr.voxels.shape} and {hr.voxels.shape} "
-            f"with slices along axes {sr.slice_axis} and {hr.slice_axis}."
+            f"Expected two volumes of one size, found {sr.voxels.shape} and {whole}."
         )
+    if min(first, second) < WINDOW:
+        raise InputError(f"SSIM needs slices of {WINDOW}x{WINDOW} or more: {first}x{second} found.")
     corner = np.array([*sr.voxels.shape[:3], 1.0])
-    first = np.array([0.0, 0.0, 0.0, 1.0])
+    origin = np.array([0.0, 0.0, 0.0, 1.0])
     inverse = np.linalg.inv(hr.affine)
-    apart = max(float(np.abs(inverse @ sr.affine @ v - v).max()) for v in (corner, first))
+    apart = max(float(np.abs(inverse @ sr.affine @ v - v).max()) for v in (corner, origin))
     if apart > SAME_PLACE:
         raise GeometryError(
             f"The two volumes lie up to {apart:.3g} voxels apart in the patient. Compare results "

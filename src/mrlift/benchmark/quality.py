@@ -18,6 +18,7 @@ import numpy as np
 
 from mrlift._version import __version__
 from mrlift.benchmark.comparison import compare
+from mrlift.errors import InputError
 from mrlift.inference.degradation import degrade
 from mrlift.inference.pipeline import upscale
 from mrlift.inference.zoo import Model
@@ -45,11 +46,11 @@ class SeriesQuality:
 
 def series_quality(name: str, volume: Volume, model: Model) -> SeriesQuality:
     """Reduce, upscale and compare one series; LR stays in floats, as the papers have it."""
-    scale = model.card.scale
-    lr = degrade(volume, scale, dtype=np.dtype(np.float32))
-    plain = lr.voxels_from_slices(bicubic_up(lr.slices().astype(np.float32), scale))
+    scale, grid = model.card.scale, model.card.grid
+    lr = degrade(volume, scale, grid=grid, dtype=np.dtype(np.float32))
+    plain = lr.voxels_from_slices(bicubic_up(lr.slices().astype(np.float32), scale, grid))
     ours = compare(upscale(lr, scale, model), volume)
-    bicubic = compare(lr.resized(plain, scale), volume)
+    bicubic = compare(lr.resized(plain, scale, grid), volume)
     return SeriesQuality(
         name,
         len(ours.rows),
@@ -63,13 +64,19 @@ def series_quality(name: str, volume: Volume, model: Model) -> SeriesQuality:
 def measure(
     folder: Path, model: Model, report: Callable[[SeriesQuality], None] | None = None
 ) -> list[SeriesQuality]:
-    """`series_quality` of every series under `folder`, in the order of their paths."""
+    """`series_quality` of every series under `folder`, in the order of their paths.
+
+    Raises:
+        InputError: there is no series, or one of them cannot be measured.
+    """
     results = []
     for path in find_series(folder):
         name = path.relative_to(folder).as_posix().removesuffix(".gz").removesuffix(".nii")
         results.append(series_quality(name, load(path), model))
         if report:
             report(results[-1])
+    if not results:
+        raise InputError(f"Expected NIfTI files or DICOM series under {folder}, found none.")
     return results
 
 

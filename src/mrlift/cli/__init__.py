@@ -1,7 +1,7 @@
 """The command line: `mrlift COMMAND`. The only place that prints.
 
 Exit codes: 0 done; 1 other errors; 2 wrong usage or input; 3 output cannot be written; 4 weights
-missing or unfit; 5 wrong recipe; 70 a fault of mrlift; 130 interrupted.
+missing or unfit; 5 wrong recipe; 70 a fault of mrlift; 130 and 143 interrupted.
 """
 
 import os
@@ -18,7 +18,7 @@ app = typer.Typer(
     name="mrlift",
     help="Sharper MR images: a series in, the same series at a higher in-plane resolution out.",
     epilog="Exit codes: 0 done, 2 usage or input, 3 output, 4 weights, 5 recipe, 70 internal, "
-    "130 interrupted. Not a medical device.",
+    "130 and 143 interrupted. Not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,22 +29,26 @@ for module in (upscale, info, models, degrade, evaluate, train, bench):
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C. Not a KeyboardInterrupt, which typer would turn into an exit without a word."""
+    """Ctrl-C or SIGTERM, so that what is half-written is removed on the way out.
+
+    Not a KeyboardInterrupt, which typer would turn into an exit without a word.
+    """
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
-    raise _Interrupted
+    raise _Interrupted(number)
 
 
 def main() -> None:
     """Entry point: run a command and turn every error into a message and an exit code."""
-    signal.signal(signal.SIGINT, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app()
     except MrliftError as error:
         fail(str(error), error.exit_code)
-    except _Interrupted:
-        fail("Interrupted. Nothing half-written was left behind.", 130)
+    except _Interrupted as signalled:
+        fail("Interrupted. Nothing half-written was left behind.", 128 + signalled.args[0])
     except MemoryError:
         fail("Out of memory. Process a part of the series, or use a larger machine.", 1)
     except Exception as error:

@@ -32,7 +32,9 @@ def quality(
         Path,
         typer.Option("--data", envvar="MRLIFT_DATA", help="Folder with HR series."),
     ],
-    scale: Annotated[int, typer.Option("--scale", help="In-plane factor.")] = 2,
+    scale: Annotated[
+        int | None, typer.Option("--scale", help="In-plane factor; default: the model's, or 2.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", metavar="NAME|PATH")] = None,
     threads: Threads = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
@@ -43,23 +45,27 @@ def quality(
     out; the overall mean is over series.
     """
     import numpy as np
+    from rich.markup import escape
     from rich.table import Table
 
     from mrlift.benchmark.quality import as_json, measure
     from mrlift.inference.zoo import load_model
+    from mrlift.io import refuse_existing, replacing
 
     loaded = load_model(model, scale=scale, threads=threads)
+    if json:
+        refuse_existing(json, overwrite=True)
     progress = errors()
 
     def show(r: "SeriesQuality") -> None:
-        progress.print(f"{r.series}  {r.gain:+.2f} dB", highlight=False)
+        progress.print(f"{r.series}  {r.gain:+.2f} dB", markup=False, highlight=False)
 
     results = measure(data, loaded, show)
     table = Table("series", "slices", "bicubic dB", "mrlift dB", "gain", "SSIM bicubic", "SSIM")
     for r in results:
         table.add_row(
-            r.series, str(r.slices), f"{r.psnr_bicubic:.2f}", f"{r.psnr:.2f}", f"{r.gain:+.2f}",
-            f"{r.ssim_bicubic:.4f}", f"{r.ssim:.4f}",
+            escape(r.series), str(r.slices), f"{r.psnr_bicubic:.2f}", f"{r.psnr:.2f}",
+            f"{r.gain:+.2f}", f"{r.ssim_bicubic:.4f}", f"{r.ssim:.4f}",
         )  # fmt: skip
     table.add_section()
     table.add_row(
@@ -73,4 +79,5 @@ def quality(
     if json:
         command = "mrlift " + " ".join(Path(a).name if os.sep in a else a for a in sys.argv[1:])
         content = json_module.dumps(as_json(results, loaded, command), indent=2)
-        json.write_text(content + "\n", encoding="utf-8")
+        with replacing(json, overwrite=True) as part:
+            part.write_text(content + "\n", encoding="utf-8")

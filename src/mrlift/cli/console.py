@@ -11,11 +11,17 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mrlift.volume import Volume
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Series = Annotated[
     str | None,
     typer.Option("--series", metavar="UID", help="Which DICOM series of a folder with several."),
+]
+SliceAxis = Annotated[
+    int | None,
+    typer.Option("--slice-axis", min=0, max=2, help="Through-plane axis of a NIfTI file."),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 takes all cores.")]
 
@@ -32,6 +38,17 @@ def out() -> "Console":
     from rich.console import Console
 
     return Console(soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line on stdout, with nothing in it taken for markup: names of files may hold brackets."""
+    out().print(text, markup=False, highlight=False)
+
+
+def size_of(volume: "Volume") -> str:
+    """Shape and spacing in words."""
+    size = " x ".join(map(str, volume.voxels.shape))
+    return f"{size} voxels of {' x '.join(f'{v:.4g}' for v in volume.spacing)} mm"
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mrlift.cli.console import Overwrite, Series, out
+from mrlift.cli.console import Json, Overwrite, Series, SliceAxis, print_json, say, size_of
 
 
 class Kind(StrEnum):
@@ -38,19 +38,32 @@ def degrade(
     ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
     series: Series = None,
+    slice_axis: SliceAxis = None,
     overwrite: Overwrite = False,
+    json: Json = False,
 ) -> None:
     """Write INPUT at 1/SCALE of its in-plane resolution to OUTPUT.
 
     Rows and columns at the far edges that do not fill a low-resolution voxel are left out first.
     """
     from mrlift.inference import degradation
-    from mrlift.io import check_output, load, save
+    from mrlift.io import check_format, check_output, load, save
 
     check_output(input, output, overwrite=overwrite)
-    volume = load(input, series=series)
+    volume = load(input, series=series, slice_axis=slice_axis)
+    check_format(volume, output)
     lr = degradation.degrade(volume, scale, kind.value, noise=noise, seed=seed)
     save(lr, output, overwrite=overwrite)
-    size = " x ".join(map(str, lr.voxels.shape))
-    spacing = " x ".join(f"{v:.4g}" for v in lr.spacing)
-    out().print(f"{output}: {size} voxels of {spacing} mm", highlight=False)
+    if json:
+        print_json(
+            {
+                "output": str(output),
+                "scale": scale,
+                "kind": kind.value,
+                "noise": noise,
+                "shape": list(lr.voxels.shape),
+                "spacing_mm": [round(v, 6) for v in lr.spacing],
+            }
+        )
+    else:
+        say(f"{output}: {size_of(lr)}")

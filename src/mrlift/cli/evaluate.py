@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mrlift.cli.console import Json, out, print_json
+from mrlift.cli.console import Json, out, print_json, say
 
 
 def register(app: typer.Typer) -> None:
@@ -57,4 +57,4 @@ def evaluate(
             end_section=row is result.rows[-1],
         )
     out().print(table)
-    out().print(f"data range {result.data_range:g}", highlight=False)
+    say(f"data range {result.data_range:g}")

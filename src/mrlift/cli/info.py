@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mrlift.cli.console import Json, Series, out, print_json
+from mrlift.cli.console import Json, Series, SliceAxis, out, print_json, say
+from mrlift.errors import InputError
 
 if TYPE_CHECKING:
     from mrlift.volume import Volume
@@ -19,9 +20,13 @@ def register(app: typer.Typer) -> None:
 def info(
     input: Annotated[Path, typer.Argument(help="A NIfTI file, or a DICOM folder or file.")],
     series: Series = None,
+    slice_axis: SliceAxis = None,
     json: Json = False,
 ) -> None:
-    """Show geometry, type, the series found, and what is odd about INPUT."""
+    """Show geometry, type, the series found, and what is odd about INPUT.
+
+    A DICOM series that `upscale` would refuse is shown with the reason.
+    """
     from dataclasses import asdict
 
     from mrlift.io import is_nifti, list_series, load, read_headers
@@ -31,7 +36,12 @@ def info(
         found = list_series(read_headers(input))
     facts: dict[str, Any] = {"input": str(input), "series": [asdict(s) for s in found]}
     if series is not None or len(found) < 2:
-        facts |= describe(load(input, series=series))
+        try:
+            facts |= describe(load(input, series=series, slice_axis=slice_axis))
+        except InputError as error:
+            if not found:
+                raise
+            facts["refused"] = str(error)
     if json:
         print_json(facts)
     else:
@@ -57,15 +67,17 @@ def describe(volume: "Volume") -> dict[str, Any]:
 
 def _print(facts: dict[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     console = out()
     for s in facts["series"]:
-        console.print(
+        say(
             f"series {s['uid']}  {s['modality']}  {s['instances']} x {s['columns']}x{s['rows']}"
-            f"  {s['description']}",
-            highlight=False,
-            markup=False,
+            f"  {s['description']}"
         )
+    if "refused" in facts:
+        say(f"refused: {facts['refused']}")
+        return
     if "shape" not in facts:
         console.print("Choose one with --series UID to see its geometry.")
         return
@@ -79,5 +91,5 @@ def _print(facts: dict[str, Any]) -> None:
         ("orientation", facts["orientation"]),
         ("odd", "\n".join(facts["notes"]) or "nothing"),
     ):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     console.print(table, highlight=False)

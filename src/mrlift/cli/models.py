@@ -14,25 +14,24 @@ def models(json: Json = False) -> None:
     """List the shipped weights with their cards."""
     from dataclasses import asdict
 
-    from rich.table import Table
-
     from mrlift.inference.zoo import DEFAULTS, shipped_cards
 
     cards = shipped_cards()
     if json:
         print_json([asdict(card) for card in cards])
         return
-    table = Table("name", "scale", "network", "trained on", "HR spacing mm", "gain dB", "licence")
+    console = out()
     for card in cards:
         net = card.network
-        default = " (default)" if DEFAULTS.get(card.scale) == card.name else ""
-        table.add_row(
-            card.name + default,
-            f"x{card.scale}",
-            f"{net['name']}, {net['channels']} channels, {net['units']} units",
-            card.degradation,
-            " to ".join(f"{v:.3g}" for v in card.spacing),
-            "\n".join(f"{value:+.2f} {name}" for name, value in card.metrics.items()),
-            card.licence,
-        )
-    out().print(table)
+        default = f"  default of x{card.scale}" if DEFAULTS.get(card.scale) == card.name else ""
+        console.print(f"[bold]{card.name}[/]{default}", highlight=False)
+        low, high = card.spacing
+        for line in (
+            f"{net['name']}: {net['channels']} channels, {net['units']} units, "
+            f"{net['parameters']:,} parameters",
+            f"x{card.scale}, {card.grid} grid, trained on {card.degradation} degradation of "
+            f"{low:.2g} to {high:.2g} mm",
+            *(f"{value:+.2f} {name}" for name, value in card.metrics.items()),
+            f"{card.licence}; trained on {'; '.join(card.data)}",
+        ):
+            console.print(f"  {line}", highlight=False, markup=False)

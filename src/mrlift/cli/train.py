@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mrlift.cli.console import Overwrite, out
-from mrlift.errors import ConfigError
+from mrlift.cli.console import Overwrite, say
+from mrlift.errors import ConfigError, OutputError
 
 
 def register(app: typer.Typer) -> None:
@@ -48,26 +48,30 @@ def train(
     from mrlift.training.loop import Run
     from mrlift.training.slices import load_slices
 
-    settings = load_recipe(recipe)
-    if (output / "checkpoint.pt").exists() and not resume:
-        raise ConfigError(f"{output} holds a run already. Pass --resume to go on with it.")
-    training, validation = load_slices(data, settings.data)
-    console = out()
-    console.print(f"{len(training)} slices to train on, {len(validation)} to validate on")
-    run = Run(settings, training, validation, output, resume=resume, start=start)
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    settings = load_recipe(recipe)
+    if resume and start:
+        raise ConfigError("--start begins a new run and --resume goes on with one: pass one.")
+    if (output / "checkpoint.pt").exists() and not resume:
+        raise ConfigError(f"{output} holds a run already. Pass --resume to go on with it.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot create {output}: {error.strerror}.") from error
+    training, validation = load_slices(data, settings.data)
+    say(f"{len(training)} slices to train on, {len(validation)} to validate on")
+    run = Run(settings, training, validation, output, resume=resume, start=start)
 
     def show(row: dict[str, float]) -> None:
-        console.print(
+        say(
             f"step {row['step']:.0f}/{run.steps}  loss {row['loss']:.5f}  learning rate "
             f"{row['learning_rate']:.2e}  {row['pixels_per_second']:.0f} LR pixels/s  "
-            f"validation {row['gain']:+.3f} dB over bicubic",
-            highlight=False,
+            f"validation {row['gain']:+.3f} dB over bicubic"
         )
 
     finished = run.train(minutes=budget, report=show, stop=lambda: bool(stopped))
-    console.print("Finished." if finished else f"Stopped; go on with --resume -o {output}")
+    say("Finished." if finished else f"Stopped; go on with --resume -o {output}")
 
 
 def export(
@@ -80,16 +84,16 @@ def export(
     Needs `pip install mrlift[train]`.
     """
     need_torch()
-    from mrlift.errors import OutputError
     from mrlift.io import refuse_existing
     from mrlift.training.checkpoint import load_checkpoint
     from mrlift.training.export import export as write
 
     if output.suffix != ".onnx":
         raise OutputError(f"Expected a name that ends in .onnx, found {output}.")
-    refuse_existing(output, overwrite=overwrite)
+    for file in (output, output.with_suffix(".json")):
+        refuse_existing(file, overwrite=overwrite)
     card = write(load_checkpoint(run), output)
-    out().print(f"{output}: {card.name}, sha256 {card.sha256[:12]}", highlight=False)
+    say(f"{output}: {card.name}, sha256 {card.sha256[:12]}")
 
 
 def need_torch() -> None:

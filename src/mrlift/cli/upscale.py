@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from mrlift.cli.console import Json, Overwrite, Series, Threads, out, print_json, progress
+from mrlift.cli.console import (
+    Json,
+    Overwrite,
+    Series,
+    SliceAxis,
+    Threads,
+    print_json,
+    progress,
+    say,
+    size_of,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -20,12 +30,15 @@ def upscale(
         Path,
         typer.Option("-o", "--output", help="A .nii or .nii.gz file, or a new DICOM folder."),
     ],
-    scale: Annotated[int, typer.Option("--scale", help="In-plane factor.")] = 2,
+    scale: Annotated[
+        int | None, typer.Option("--scale", help="In-plane factor; default: the model's, or 2.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", metavar="NAME|PATH", help="Shipped weights, or an .onnx file."),
     ] = None,
     series: Series = None,
+    slice_axis: SliceAxis = None,
     threads: Threads = 0,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -37,20 +50,21 @@ def upscale(
     """
     from mrlift.inference import pipeline
     from mrlift.inference.zoo import load_model
-    from mrlift.io import check_output, load, save
+    from mrlift.io import check_format, check_output, load, save
 
     began = time.perf_counter()
     loaded = load_model(model, scale=scale, threads=threads)
     check_output(input, output, overwrite=overwrite)
-    volume = load(input, series=series)
-    with progress(f"x{scale} {loaded.card.name}", quiet=json) as step:
+    volume = load(input, series=series, slice_axis=slice_axis)
+    check_format(volume, output)
+    with progress(f"x{loaded.card.scale} {loaded.card.name}", quiet=json) as step:
         sr = pipeline.upscale(volume, scale, loaded, progress=step)
     save(sr, output, overwrite=overwrite)
     seconds = time.perf_counter() - began
     facts = {
         "output": str(output),
         "model": loaded.card.name,
-        "scale": scale,
+        "scale": loaded.card.scale,
         "shape": list(sr.voxels.shape),
         "spacing_mm": [round(v, 6) for v in sr.spacing],
         "slices": sr.slice_count,
@@ -61,7 +75,5 @@ def upscale(
         print_json(facts)
         return
     for note in volume.notes:
-        out().print(f"[yellow]Note:[/] {note}", highlight=False)
-    size = " x ".join(map(str, sr.voxels.shape))
-    spacing = " x ".join(f"{v:.4g}" for v in sr.spacing)
-    out().print(f"{output}: {size} voxels of {spacing} mm, {seconds:.1f} s", highlight=False)
+        say(f"Note: {note}")
+    say(f"{output}: {size_of(sr)}, {seconds:.1f} s")

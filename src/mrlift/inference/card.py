@@ -63,9 +63,16 @@ def load_card(path: Path) -> Card:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         card = Card(**values)
-        return dataclasses.replace(
+        card = dataclasses.replace(
             card, spacing=(card.spacing[0], card.spacing[1]), data=tuple(card.data)
         )
+        if (
+            card.scale < 2
+            or card.grid not in ("edges", "paper")
+            or card.receptive_field < 0
+            or card.padding < 0
+        ):
+            raise ValueError("scale, grid, receptive_field or padding make no sense")
     except OSError as error:
         raise ModelError(
             f"The card {path} cannot be read: {error.strerror}. Weights without a card are not "
@@ -73,6 +80,7 @@ def load_card(path: Path) -> Card:
         ) from error
     except (ValueError, TypeError, IndexError) as error:
         raise ModelError(f"{path} is not a card of mrlift: {error}.") from error
+    return card
 
 
 def verify(card: Card, weights: Path) -> None:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from mrlift.errors import ModelError
 from mrlift.inference.card import Card
 from mrlift.inference.engines import Engine, Slices
 from mrlift.resampling import hr_size
@@ -18,6 +19,9 @@ def upscale_slice(image: Slices, engine: Engine, card: Card, core: int = CORE) -
     The slice is mirrored by `card.padding` samples, so that the border sees plausible tissue.
     Patches reach `card.receptive_field` samples beyond their own part; what they disagree on is
     cut away, so the result equals that of the whole slice but for rounding.
+
+    Raises:
+        ModelError: the engine's output has another size than the card says.
     """
     scale, pad, halo = card.scale, card.padding, card.receptive_field
     padded = np.pad(image, pad, mode="symmetric")
@@ -31,6 +35,12 @@ def upscale_slice(image: Slices, engine: Engine, card: Card, core: int = CORE) -
             first_row, first_column = max(0, top + pad - halo), max(0, left + pad - halo)
             patch = padded[first_row : bottom + pad + halo, first_column : right + pad + halo]
             sr = engine(np.ascontiguousarray(patch)[None])[0]
+            expected = tuple(hr_size(n, scale, card.grid) for n in patch.shape)
+            if sr.shape != expected:
+                raise ModelError(
+                    f"{card.name} made {sr.shape} of {patch.shape} where its card says {expected}: "
+                    "weights and card do not belong together."
+                )
             row, column = (top + pad - first_row) * scale, (left + pad - first_column) * scale
             target = result[top * scale : bottom * scale, left * scale : right * scale]
             target[...] = sr[row : row + target.shape[0], column : column + target.shape[1]]

@@ -24,25 +24,27 @@ def shipped_cards() -> list[Card]:
     return [load_card(path) for path in sorted(SHIPPED.glob("*.json"))]
 
 
-def load_model(model: str | Path | None = None, *, scale: int = 2, threads: int = 0) -> Model:
+def load_model(
+    model: str | Path | None = None, *, scale: int | None = None, threads: int = 0
+) -> Model:
     """Load weights and their card.
 
     Args:
         model: name of shipped weights, or path of an .onnx file with its card (.json) beside it;
             None takes the default of `scale`.
-        scale: in-plane factor that the weights must have.
+        scale: in-plane factor that the weights must have; None takes any, or 2 by default.
         threads: CPU threads; 0 takes all cores.
 
     Raises:
         ModelError: no such weights, damaged weights, or weights of another scale.
     """
-    weights = _find(model, scale)
+    weights = _find(model, 2 if scale is None else scale)
     card = load_card(weights.with_suffix(".json"))
     verify(card, weights)
-    if card.scale != scale:
+    if scale not in (None, card.scale):
         raise ModelError(
             f"{card.name} upscales {card.scale} times, but scale {scale} was asked. "
-            f"Pass --scale {card.scale} or another model."
+            f"Ask for scale {card.scale} or choose another model."
         )
     return Model(card, onnx_engine(weights, threads))
 
@@ -53,7 +55,7 @@ def _find(model: str | Path | None, scale: int) -> Path:
             have = ", ".join(map(str, sorted(DEFAULTS)))
             raise ModelError(
                 f"No weights for scale {scale} are shipped; available: {have}. "
-                "Give one of these, or weights of your own with --model PATH."
+                "Choose one of these, or give the path of weights of your own."
             )
         model = DEFAULTS[scale]
     path = Path(model)

@@ -1,5 +1,6 @@
 """Reading and writing series: `load` and `save` go by what a path holds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,19 @@ from mrlift.errors import InputError, OutputError
 from mrlift.io.atomic import refuse_existing, replacing
 from mrlift.io.derived import save_series
 from mrlift.io.nifti import SUFFIXES, load_nifti, save_nifti
-from mrlift.io.series import SeriesSummary, list_series, load_series, read_headers
+from mrlift.io.series import (
+    SeriesSource,
+    SeriesSummary,
+    list_series,
+    load_series,
+    read_headers,
+)
 from mrlift.volume import Volume
 
 __all__ = [
+    "SeriesSource",
     "SeriesSummary",
+    "check_format",
     "check_output",
     "find_series",
     "is_nifti",
@@ -25,17 +34,28 @@ __all__ = [
 ]
 
 
+FOREIGN = (".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".img", ".hdr", ".mnc", ".png")
+
+
 def is_nifti(path: Path) -> bool:
     """Whether a name is that of a NIfTI file."""
     return path.name.lower().endswith(SUFFIXES)
 
 
-def load(path: str | Path, *, series: str | None = None) -> Volume:
+def is_dicom(path: Path) -> bool:
+    """Whether a file has the DICOM prefix (PS3.10 7.1)."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def load(path: str | Path, *, series: str | None = None, slice_axis: int | None = None) -> Volume:
     """Read a NIfTI file, or a DICOM folder or file.
 
     Args:
         path: what to read.
         series: SeriesInstanceUID, for a folder with several DICOM series.
+        slice_axis: the through-plane axis of a NIfTI file, 0 to 2; None takes the one that its
+            header names, else the clearly thickest, else the last.
 
     Raises:
         InputError: missing, damaged, or not a magnitude MR series; `GeometryError` and
@@ -43,7 +63,13 @@ def load(path: str | Path, *, series: str | None = None) -> Volume:
     """
     path = Path(path)
     nifti = is_nifti(path) and not path.is_dir()
+    if nifti and series is not None:
+        raise InputError(f"{path} is a NIfTI file: a series can be chosen in DICOM folders only.")
     volume = load_nifti(path) if nifti else load_series(path, series)
+    if slice_axis is not None:
+        if not nifti:
+            raise InputError(f"{path}: the slice axis of a DICOM series is given by its headers.")
+        volume = replace(volume, slice_axis=slice_axis)
     if volume.voxels.dtype.kind == "f" and not np.isfinite(volume.voxels).all():
         bad = int(np.count_nonzero(~np.isfinite(volume.voxels)))
         raise InputError(
@@ -54,16 +80,45 @@ def load(path: str | Path, *, series: str | None = None) -> Volume:
 
 
 def check_output(source: Path, path: Path, *, overwrite: bool) -> None:
-    """Say before any work whether `path` could be written for a volume from `source`.
+    """Say before any work whether `path` may be written for a series from `source`.
 
     Raises:
-        OutputError: as `save` would, where that can be known already.
+        OutputError: it exists or cannot be written, is of another format, or is or lies where the
+            source is.
     """
-    if is_nifti(source) and not source.is_dir() and not is_nifti(path):
+    if path.suffix.lower() in FOREIGN:
+        raise OutputError(f"{path}: mrlift writes .nii, .nii.gz and DICOM, not {path.suffix}.")
+    here, there = source.resolve(), path.resolve()
+    if here == there or here in there.parents or there in here.parents:
         raise OutputError(
-            f"{path}: a NIfTI file can only become NIfTI. Give a name that ends in .nii or .nii.gz."
+            f"The output {path} and the input {source} are one or lie within each other. Choose a "
+            "place beside the input."
         )
-    refuse_existing(path, overwrite=overwrite)
+    refuse_existing(path, overwrite=overwrite, folder=_is_folder_name(path))
+
+
+def check_format(volume: Volume, path: Path) -> None:
+    """Say before any work whether a volume, once derived, could be saved in the format of `path`.
+
+    Raises:
+        OutputError: DICOM without a DICOM source, or several slices into one file.
+    """
+    if is_nifti(path):
+        return
+    if not isinstance(volume.source, SeriesSource):
+        raise OutputError(
+            f"{path}: a DICOM series can only be derived from a DICOM series. Give a name that "
+            "ends in .nii or .nii.gz."
+        )
+    if volume.slice_count > 1 and not _is_folder_name(path):
+        raise OutputError(
+            f"{path} names one file, but the series has {volume.slice_count} slices. "
+            "Give the name of a folder."
+        )
+
+
+def _is_folder_name(path: Path) -> bool:
+    return not is_nifti(path) and path.suffix.lower() != ".dcm"
 
 
 def save(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
@@ -77,16 +132,18 @@ def save(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
             series is asked of a volume that did not come from one.
     """
     path = Path(path)
+    check_format(volume, path)
     nifti = is_nifti(path)
-    folder = not nifti and path.suffix.lower() != ".dcm"
-    with replacing(path, overwrite=overwrite, folder=folder) as part:
+    if volume.derivation is None and not nifti:
+        raise OutputError("mrlift did nothing to this DICOM series: copy its files instead.")
+    with replacing(path, overwrite=overwrite, folder=_is_folder_name(path)) as part:
         (save_nifti if nifti else save_series)(volume, part)
 
 
 def find_series(folder: Path) -> list[Path]:
     """The paths under `folder` that `load` can be tried on, sorted.
 
-    They are NIfTI files, and folders with files that end in .dcm.
+    They are NIfTI files, and folders that directly hold a DICOM file.
 
     Raises:
         InputError: `folder` is not a folder.
@@ -94,5 +151,6 @@ def find_series(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"Expected a folder with series, found {folder}.")
     nifti = [p for p in folder.rglob("*") if p.is_file() and is_nifti(p)]
-    dicom = {p.parent for p in folder.rglob("*.dcm") if p.is_file()}
+    others = (p for p in folder.rglob("*") if p.is_file() and not is_nifti(p))
+    dicom = {p.parent for p in others if is_dicom(p)}
     return sorted([*nifti, *dicom])

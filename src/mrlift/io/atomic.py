@@ -1,5 +1,7 @@
 """Outputs appear whole or not at all: write under a temporary name, then rename."""
 
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,19 +10,31 @@ from pathlib import Path
 
 from mrlift.errors import OutputError
 
+OURS = re.compile(r"[0-9]{5}\.dcm")  # how a derived series names its files
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Check before any work that `path` may be written.
+
+def refuse_existing(path: Path, *, overwrite: bool, folder: bool = False) -> None:
+    """Check before any work that `path` may be written as a file, or as a folder.
 
     Raises:
-        OutputError: it exists and `overwrite` is false, or its folder is missing or read-only.
+        OutputError: it exists and `overwrite` is false; it is of the other kind, or a folder that
+            holds anything but a derived series; its own folder is missing or read-only.
     """
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already. Choose another name or pass --overwrite.")
     parent = path.absolute().parent
-    if not parent.is_dir():
-        raise OutputError(f"The folder {parent} does not exist. Create it first.")
     try:
+        exists = os.path.lexists(path)
+        if not parent.is_dir():
+            raise OutputError(f"The folder {parent} does not exist. Create it first.")
+        if exists and not overwrite:
+            raise OutputError(f"{path} exists already. Choose another name or pass --overwrite.")
+        if exists and path.is_dir() != folder:
+            found, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
+            raise OutputError(f"{path} is a {found}; it is not replaced by a {wanted}.")
+        if exists and folder and not all(OURS.fullmatch(p.name) for p in path.iterdir()):
+            raise OutputError(
+                f"{path} holds other files than a derived series; it is not replaced. Choose "
+                "another name, or remove it yourself."
+            )
         # Asking the file system is the only test that holds for root, ACLs and read-only mounts.
         with tempfile.TemporaryFile(dir=parent):
             pass
@@ -38,9 +52,9 @@ def replacing(path: Path, *, overwrite: bool = False, folder: bool = False) -> I
     what stood at `path` before is untouched.
 
     Raises:
-        OutputError: `path` exists and `overwrite` is false, or the operating system refuses.
+        OutputError: as `refuse_existing` says, or the operating system refuses.
     """
-    refuse_existing(path, overwrite=overwrite)
+    refuse_existing(path, overwrite=overwrite, folder=folder)
     try:
         work = Path(tempfile.mkdtemp(prefix=".mrlift-", dir=path.absolute().parent))
     except OSError as error:

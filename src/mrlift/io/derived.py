@@ -4,7 +4,8 @@ Patient, study, frame of reference, acquisition facts and dates are kept; identi
 pixel facts and provenance are new.
 """
 
-import uuid
+import re
+import warnings
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
@@ -14,23 +15,29 @@ from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import DSfloat
 
-from mrlift.errors import OutputError
-from mrlift.io.series import LPS_TO_RAS, SeriesSource, rescale_of
+from mrlift.errors import InputError
+from mrlift.io.series import SeriesSource, rescale_of
+from mrlift.io.stack import LPS_TO_RAS, image_type
 from mrlift.volume import Derivation, Volume, fit_range
 
 # Bulk or presentation data that describes the old pixels.
 DROPPED = (
+    "InstanceCreatorUID", "EncryptedAttributesSequence", "SOPInstanceStatus",
+    "SOPAuthorizationDateTime", "RetrieveAETitle", "RetrieveURL", "InstanceAvailability",
     "PixelData", "FloatPixelData", "DoubleFloatPixelData", "IconImageSequence", "NumberOfFrames",
     "DigitalSignaturesSequence", "MACParametersSequence", "DataSetTrailingPadding",
     "PixelAspectRatio", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
 )  # fmt: skip
-LOSSY_SYNTAXES = (
-    "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81",
-    "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203",
-)  # fmt: skip
+LOSSY_METHODS = {  # transfer syntax -> LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1)
+    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
+    "1.2.840.10008.1.2.4.91": "ISO_15444_1",
+    "1.2.840.10008.1.2.4.203": "ISO_15444_15",
+}
 SERIES_NUMBER_STEP = 1000  # keeps the derived series apart from the scanner's own numbers
 
 
@@ -42,28 +49,32 @@ def save_series(volume: Volume, path: Path) -> None:
         path: an existing folder, or for a single slice a file that ends in .dcm.
 
     Raises:
-        OutputError: the volume did not come from a DICOM series, or was not derived by mrlift.
+        InputError: the source's header holds a value that cannot be written.
     """
-    source = volume.source
-    if not isinstance(source, SeriesSource) or volume.derivation is None:
-        raise OutputError(
-            "A DICOM series can only be derived from a DICOM series. Write NIfTI instead "
-            "(a path that ends in .nii or .nii.gz)."
-        )
-    if len(source.instances) > 1 and not path.is_dir():
-        raise OutputError(
-            f"{path} names one file, but the series has {len(source.instances)} slices. "
-            "Give the name of a folder."
-        )
-    now = datetime.now()
+    source, derivation = volume.source, volume.derivation
+    assert isinstance(source, SeriesSource)  # `mrlift.io.save` has checked both
+    assert derivation is not None
+    now = _now(source.instances[0])
+    series_uid = generate_uid(prefix=None)
     stack = np.moveaxis(volume.voxels, volume.slice_axis, 0)
     for index, (original, plane) in enumerate(zip(source.instances, stack, strict=True)):
-        dataset = _derived(original, volume.derivation, now)
-        _set_geometry(dataset, volume, index)
-        _set_pixels(dataset, original, plane.T)
-        dataset.InstanceNumber = index + 1
         file = path / f"{index + 1:05d}.dcm" if path.is_dir() else path
-        dataset.save_as(file, enforce_file_format=True)
+        try:
+            dataset = _derived(original, derivation, now)
+            dataset.SeriesInstanceUID = series_uid
+            _set_geometry(dataset, volume, index, source.residuals[index])
+            _set_pixels(dataset, original, plane.T)
+            dataset.InstanceNumber = index + 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # values of the source that bend their VR
+                dataset.save_as(file, enforce_file_format=True)
+        except OSError:
+            raise
+        except Exception as error:  # pydicom converts values only when they are copied
+            raise InputError(
+                f"{Path(str(original.filename))}: its header cannot be carried over ({error}). "
+                "Repair it, or write NIfTI."
+            ) from error
 
 
 def _derived(original: FileDataset, derivation: Derivation, now: datetime) -> FileDataset:
@@ -96,23 +107,27 @@ def _set_identity(
     dataset: Dataset, original: Dataset, derivation: Derivation, now: datetime
 ) -> None:
     date, clock = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
-    dataset.SOPInstanceUID = _uid(original.SOPInstanceUID, derivation)
-    dataset.SeriesInstanceUID = _uid(original.SeriesInstanceUID, derivation)
+    dataset.SOPInstanceUID = generate_uid(prefix=None)
     dataset.SeriesNumber = int(original.get("SeriesNumber") or 0) + SERIES_NUMBER_STEP
     suffix = f" {derivation.label} RESEARCH"
     name = str(original.get("SeriesDescription", "")) or str(original.get("ProtocolName", "MR"))
     dataset.SeriesDescription = (name[: 64 - len(suffix)] + suffix).strip()  # LO: 64 characters
     dataset.SeriesDate = dataset.ContentDate = dataset.InstanceCreationDate = date
     dataset.SeriesTime = dataset.ContentTime = dataset.InstanceCreationTime = clock
-    rest = list(original.get("ImageType", None) or [])[2:] or ["OTHER"]
+    rest = image_type(original)[2:] or ["OTHER"]
     dataset.ImageType = ["DERIVED", "SECONDARY", *rest]
 
 
 def _set_provenance(
     dataset: Dataset, original: FileDataset, derivation: Derivation, now: datetime
 ) -> None:
-    dataset.DerivationDescription = derivation.description[:1024]  # ST
-    dataset.DerivationCodeSequence = Sequence([_code("113085", "Spatial resampling")])
+    earlier = str(original.get("DerivationDescription", ""))
+    story = derivation.description
+    if earlier:
+        story = f"{earlier[: max(0, 1000 - len(story))]} Then: {story}"
+    dataset.DerivationDescription = story[:1024]  # ST
+    codes = list(dataset.get("DerivationCodeSequence", None) or [])
+    dataset.DerivationCodeSequence = Sequence([*codes, _code("113085", "Spatial resampling")])
     reference = Dataset()
     reference.ReferencedSOPClassUID = original.SOPClassUID
     reference.ReferencedSOPInstanceUID = original.SOPInstanceUID
@@ -130,15 +145,22 @@ def _set_provenance(
     before = list(dataset.get("ContributingEquipmentSequence", None) or [])
     dataset.ContributingEquipmentSequence = Sequence([*before, equipment])
     dataset.ContentQualification = "RESEARCH"
-    if original.file_meta.TransferSyntaxUID in LOSSY_SYNTAXES:
+    method = LOSSY_METHODS.get(original.file_meta.TransferSyntaxUID)
+    if method and dataset.get("LossyImageCompression") != "01":
+        pixels = original.Rows * original.Columns * original.BitsAllocated / 8
         dataset.LossyImageCompression = "01"
+        dataset.LossyImageCompressionMethod = method
+        size = Path(str(original.filename)).stat().st_size  # little else than the pixels
+        dataset.LossyImageCompressionRatio = _ds(round(pixels / size, 1))
 
 
-def _set_geometry(dataset: Dataset, volume: Volume, index: int) -> None:
+def _set_geometry(
+    dataset: Dataset, volume: Volume, index: int, residual: NDArray[np.float64]
+) -> None:
     lps = LPS_TO_RAS @ volume.affine
     row, column, step, origin = lps[:3].T
     dataset.PixelSpacing = [_ds(np.linalg.norm(column)), _ds(np.linalg.norm(row))]
-    dataset.ImagePositionPatient = [_ds(v) for v in origin + index * step]
+    dataset.ImagePositionPatient = [_ds(v) for v in origin + index * step + residual]
 
 
 def _set_pixels(dataset: Dataset, original: Dataset, plane: NDArray[np.number]) -> None:
@@ -171,13 +193,12 @@ def _code(value: str, meaning: str) -> Dataset:
     return code
 
 
-def _uid(original: UID, derivation: Derivation) -> UID:
-    """A UID in the 2.25 root (PS3.5 B.2) that depends on the source and on what was done.
-
-    Doing the same again then replaces the result in an archive instead of doubling it.
-    """
-    name = f"{original} {derivation.label} {derivation.description}"
-    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}")
+def _now(original: Dataset) -> datetime:
+    """The time in the zone that the headers speak of, else in this machine's."""
+    offset = str(original.get("TimezoneOffsetFromUTC", "")).strip()
+    if re.fullmatch(r"[+-][0-9]{4}", offset):
+        return datetime.now(datetime.strptime(offset, "%z").tzinfo)
+    return datetime.now().astimezone()
 
 
 def _ds(value: float | np.floating) -> DSfloat:

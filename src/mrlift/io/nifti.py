@@ -16,6 +16,16 @@ from mrlift.errors import InputError
 from mrlift.volume import Volume, fit_dtype
 
 SUFFIXES = (".nii", ".nii.gz")
+UNITS = {"meter": 1e3, "mm": 1.0, "micron": 1e-3}
+# NIfTI cannot hold half-precision floats, and few tools read its 128-bit ones.
+STORABLE: dict[str, np.dtype] = {
+    "float16": np.dtype(np.float32),
+    "float128": np.dtype(np.float64),
+    "longdouble": np.dtype(np.float64),
+}
+READ_ERRORS = (
+    ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error,
+)  # fmt: skip
 DISAGREEMENT = 1e-3  # mm between qform and sform over one voxel's step that is worth a warning
 CLEARLY_THICKER = 1.2  # ratio of spacings from which the thickest axis is the slice axis
 
@@ -27,6 +37,7 @@ class NiftiSource:
     header: nibabel.Nifti1Header
     stored: np.dtype
     scaled: bool  # the file had a slope or intercept
+    unit: float  # of the file's lengths, mm
 
 
 def load_nifti(path: Path) -> Volume:
@@ -51,18 +62,24 @@ def load_nifti(path: Path) -> Volume:
         proxy: Any = image.dataobj
         scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
         voxels = np.asarray(image.dataobj)
+        unit = UNITS.get(header.get_xyzt_units()[0], 1.0)
+        notes = tuple(_notes(image))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Check the path.") from error
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: {error.strerror}.") from error
+    except READ_ERRORS as error:
         raise InputError(
             f"{path} cannot be read as NIfTI: {_reason(error)}. The file is damaged or truncated."
         ) from error
     if scaled:
         voxels = voxels.astype(np.float32)
+    if voxels.dtype.itemsize > 8:
+        voxels = voxels.astype(np.float64)  # the 128-bit floats of few files and no camera
     voxels = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
-    source = NiftiSource(header, stored.newbyteorder("="), scaled)
-    affine = np.asarray(image.affine, dtype=np.float64)
-    return Volume(voxels, affine, _slice_axis(header, affine), source, tuple(_notes(image)))
+    source = NiftiSource(header, stored.newbyteorder("="), scaled, unit)
+    affine = np.diag([unit, unit, unit, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
+    return Volume(voxels, affine, _slice_axis(header, affine), source, notes)
 
 
 def save_nifti(volume: Volume, path: Path) -> None:
@@ -73,8 +90,9 @@ def save_nifti(volume: Volume, path: Path) -> None:
     """
     source = volume.source if isinstance(volume.source, NiftiSource) else None
     header = source.header.copy() if source else nibabel.Nifti1Header()
-    stored = source.stored if source else volume.voxels.dtype
     voxels = volume.voxels
+    stored = source.stored if source else voxels.dtype
+    stored = STORABLE.get(stored.name, stored)
     if stored.kind in "iu" and voxels.dtype.kind == "f" and not (source and source.scaled):
         voxels = fit_dtype(voxels, stored)
     header.set_data_dtype(stored)
@@ -84,12 +102,18 @@ def save_nifti(volume: Volume, path: Path) -> None:
         header["descrip"] = volume.derivation.label[:79].encode()
     image = type_for(header)(voxels, None, header)
     q_code, s_code = (int(header[f"{form}form_code"]) for form in "qs")
-    if not (q_code or s_code):
+    if source is None:
         q_code = s_code = 1
-        header.set_xyzt_units("mm")
-    image.set_sform(volume.affine, s_code or q_code)
-    image.set_qform(volume.affine, q_code or s_code, strip_shears=True)
-    if path.name.endswith(".gz"):
+        image.header.set_xyzt_units("mm")
+    unit = 1.0 if source is None else source.unit
+    affine = np.diag([1 / unit, 1 / unit, 1 / unit, 1.0]) @ volume.affine
+    image.set_sform(affine, s_code or q_code)
+    image.set_qform(affine, q_code or s_code, strip_shears=True)
+    # Without a name for it, the slice axis might be guessed otherwise from the new spacings.
+    frequency, phase, _ = image.header.get_dim_info()
+    rest = [None if axis == volume.slice_axis else axis for axis in (frequency, phase)]
+    image.header.set_dim_info(rest[0], rest[1], volume.slice_axis)
+    if path.name.lower().endswith(".gz"):
         # Level 1: half the time of the default for files a few per cent larger. No name and no
         # time in the header, so that equal volumes give equal files.
         with path.open("wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as file:

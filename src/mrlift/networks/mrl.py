@@ -54,7 +54,7 @@ class MRL(nn.Module):
             f_dec(U_N): the ablations of section 3.3.
 
     Raises:
-        ValueError: a kernel that cannot give the grid's output size.
+        ValueError: another scale, or a kernel that cannot give the grid's output size.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class MRL(nn.Module):
         upsampling: Upsampling = "multi",
     ) -> None:
         super().__init__()
+        if scale not in KERNELS[grid]:
+            raise ValueError(f"scale must be 2, 3 or 4, not {scale}")
         kernel = kernel or KERNELS[grid][scale]
         twice_padding = kernel - (scale if grid == "edges" else 1)
         if twice_padding < 0 or twice_padding % 2:
@@ -120,8 +122,8 @@ class MRL(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """LR samples to each side that one output sample depends on."""
-        reach = self.deconv.kernel_size[0] // (2 * self.scale) + 1
+        """LR samples to each side that one output sample depends on, at most."""
+        reach = -(-(self.deconv.kernel_size[0] // 2) // self.scale)
         return 1 + 2 * self.depth + reach
 
     def _bias(self) -> Tensor:

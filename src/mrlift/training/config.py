@@ -67,12 +67,38 @@ class CardConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The whole file."""
+    """The whole file.
+
+    Raises:
+        ConfigError: a value outside of its range.
+    """
 
     network: NetworkConfig = NetworkConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
     card: CardConfig = CardConfig()
+
+    def __post_init__(self) -> None:
+        network, data, training = self.network, self.data, self.training
+        ranges = {
+            "network.scale must be 2, 3 or 4": network.scale in (2, 3, 4),
+            "network.units and channels must be positive": min(network.units, network.channels) > 0,
+            "data.lr_patch must be at least 8": data.lr_patch >= 8,
+            "data.rescale must hold factors between 0.1 and 2": all(
+                isinstance(f, float) and 0.1 <= f <= 2 for f in data.rescale
+            ),
+            "data.exclude must hold pairs of slice numbers": all(
+                len(pair) == 2 and all(isinstance(n, int) for n in pair)
+                for pair in data.exclude.values()
+            ),
+            "training.batch and lr_pixels must be positive": training.batch > 0
+            and training.lr_pixels > 0,
+            "training.warmup must be in [0, 1)": 0 <= training.warmup < 1,
+            "training.ema must be in [0, 1)": 0 <= training.ema < 1,
+        }
+        for rule, holds in ranges.items():
+            if not holds:
+                raise ConfigError(f"{rule}.")
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -85,6 +111,8 @@ def load_recipe(path: Path) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text file in UTF-8.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
     try:
@@ -101,6 +129,8 @@ def recipe_from(table: dict[str, Any]) -> Recipe:
 
 
 def _section(kind: type, table: dict[str, Any], section: str) -> Any:  # noqa: ANN401
+    if not isinstance(table, dict):
+        raise ConfigError(f"{section} = {table!r}: expected a table, [{section}].")
     _refuse_unknown(kind, table, section)
     defaults = kind()
     values = {}

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mrlift.errors import ModelError
 from mrlift.inference.card import Card, save_card
 from mrlift.inference.engines import onnx_engine
+from mrlift.io import replacing
 from mrlift.networks.mrl import MRL
 from mrlift.training.checkpoint import Checkpoint
 from mrlift.training.loop import build_network
@@ -43,8 +44,12 @@ def export(checkpoint: Checkpoint, weights: Path) -> Card:
     if difference > PARITY:
         raise ModelError(f"torch and ONNX Runtime differ by {difference:.2g}; allowed {PARITY}.")
     card = _card(checkpoint, network, hashlib.sha256(content).hexdigest())
-    weights.write_bytes(content)
-    save_card(card, weights.with_suffix(".json"))
+    with (
+        replacing(weights.with_suffix(".json"), overwrite=True) as card_part,
+        replacing(weights, overwrite=True) as weights_part,
+    ):
+        weights_part.write_bytes(content)
+        save_card(card, card_part)
     return card
 
 
@@ -127,8 +132,8 @@ def _card(checkpoint: Checkpoint, network: MRL, sha256: str) -> Card:
         padding=PADDING,
         spacing=tuple(facts["spacing"]),
         training=json.loads(json.dumps(asdict(recipe.training)))
-        | {"lr_pixels_seen": last["lr_pixels"]}
-        | {k: facts[k] for k in ("patients", "series", "slices")},
+        | {"lr_pixels_seen": last["lr_pixels"] + sum(s["lr_pixels"] for s in facts["start"])}
+        | {k: facts[k] for k in ("start", "patients", "series", "slices")},
         data=recipe.card.sources,
         licence=recipe.card.licence,
         metrics={"validation PSNR gain over bicubic, dB": round(last["gain"], 3)},

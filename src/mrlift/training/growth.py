@@ -7,40 +7,52 @@ units copy the last one and enter the sum with weight zero.
 """
 
 import torch
-from torch import Tensor
 
 from mrlift.errors import ModelError
 from mrlift.networks.mrl import MRL
 
 
 @torch.no_grad()
-def grow(large: MRL, small: dict[str, Tensor]) -> None:
-    """Load the state of a smaller `small` network into `large`, keeping its function.
+def grow(large: MRL, small: MRL) -> None:
+    """Copy a smaller or equal network into `large`, keeping its function.
+
+    At another scale the features are kept and the deconvolution starts as bicubic interpolation.
 
     Raises:
-        ModelError: `small` is not an MRL network that fits into `large`.
+        ModelError: `small` is larger, or of another kind than `large`.
     """
-    state = large.state_dict()
-    old_units = 1 + max(int(k.split(".")[1]) for k in small if k.startswith("units."))
-    for name, new in state.items():
+    kinds = [(n.upsampling, n.grid, len(n.units) == n.depth) for n in (small, large)]
+    sizes = [(n.depth, n.head.out_channels) for n in (small, large)]
+    shared = len(large.units) < large.depth
+    if (
+        kinds[0] != kinds[1]
+        or any(a > b for a, b in zip(*sizes, strict=True))
+        or (sizes[0][0] < sizes[1][0] and (shared or large.upsampling != "multi"))
+    ):
+        raise ModelError(
+            f"A network of {sizes[0]} units and channels ({kinds[0]}) cannot start one of "
+            f"{sizes[1]} ({kinds[1]}). Start from an equal or smaller one of the same kind; units "
+            "can be added to the multi-resolution network without shared weights only."
+        )
+    same_scale = small.scale == large.scale
+    known = small.state_dict()
+    for name, new in large.state_dict().items():
         parts = name.split(".")
         if parts[0] == "units":
-            parts[1] = str(min(int(parts[1]), old_units - 1))
-        old = small.get(".".join(parts))
-        if old is None or any(a > b for a, b in zip(old.shape, new.shape, strict=True)):
-            raise ModelError(f"The smaller network does not fit: {name} is {tuple(new.shape)}.")
+            parts[1] = str(min(int(parts[1]), len(small.units) - 1))
+        old = known[".".join(parts)]
         if name == "weights":
             new.zero_()
             new[: len(old)] = old
         elif parts[0] == "deconv" and new.dim() == 4:
-            if old.shape[2:] != new.shape[2:]:
-                continue  # another scale: the deconvolution starts as bicubic interpolation
-            new[:-1] = 0
-            new[: len(old) - 1] = old[:-1]
-            new[-1] = old[-1]  # the x channel comes last
+            if not same_scale:
+                continue
+            last = int(large.upsampling != "single")  # the x channel comes last
+            new.zero_()
+            new[: len(old) - last] = old[: len(old) - last]
+            new[len(new) - last :] = old[len(old) - last :]
         elif new.dim() == 4:
             new[: old.shape[0], old.shape[1] :] = 0
             new[: old.shape[0], : old.shape[1]] = old
         else:
             new[: len(old)] = old
-    large.load_state_dict(state)

@@ -5,17 +5,19 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mrlift.errors import MrliftError
+from mrlift.errors import ConfigError, DivergenceError
 from mrlift.metrics import psnr
 from mrlift.networks import NETWORKS
 from mrlift.networks.mrl import MRL
-from mrlift.resampling import bicubic_down, bicubic_up
+from mrlift.resampling import bicubic_down, bicubic_up, filled_size
 from mrlift.training import losses
 from mrlift.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mrlift.training.config import NetworkConfig, Recipe, TrainingConfig
@@ -27,10 +29,6 @@ log = logging.getLogger(__name__)
 
 VALIDATION_SLICES = 12
 Report = Callable[[dict[str, float]], None]
-
-
-class DivergenceError(MrliftError):
-    """Loss or gradient are no longer finite; the last saved checkpoint is still good."""
 
 
 def build_network(config: NetworkConfig) -> MRL:
@@ -79,13 +77,13 @@ class Run:
     ) -> None:
         torch.manual_seed(recipe.training.seed)
         self.recipe, self.folder = recipe, folder
-        self.facts = facts(training)
+        self.facts: dict[str, Any] = facts(training) | {"start": []}
         self.sampler = PatchSampler(training, recipe)
         picked = np.linspace(0, len(validation) - 1, min(VALIDATION_SLICES, len(validation)))
         self.validation = [validation[int(i)].image for i in picked]
         network = build_network(recipe.network)
         if start is not None and not resume:
-            grow(network, load_checkpoint(start).average)
+            self.facts["start"] = _start_from(network, load_checkpoint(start))
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = _optimiser(self.network, recipe.training)
@@ -147,7 +145,8 @@ class Run:
         scale, grid = self.recipe.network.scale, self.recipe.network.grid
         gains = []
         for hr in self.validation:
-            hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
+            height, width = (filled_size(n, scale, grid) for n in hr.shape)
+            hr = hr[:height, :width]
             lr = bicubic_down(hr, scale, grid)
             with torch.inference_mode():
                 sr = self.average(torch.from_numpy(lr)[None, None])[0, 0].numpy()
@@ -195,10 +194,30 @@ class Run:
         return value
 
     def _restore(self, checkpoint: Checkpoint) -> None:
+        for section in ("network", "data", "training"):
+            ours, theirs = (asdict(getattr(r, section)) for r in (self.recipe, checkpoint.recipe))
+            for key, value in ours.items():
+                if value != theirs[key]:
+                    raise ConfigError(
+                        f"The run in {self.folder} was begun with {section}.{key} = "
+                        f"{theirs[key]!r}, the recipe says {value!r}. Resume with the recipe that "
+                        "it was begun with."
+                    )
+        self.facts = checkpoint.facts
         self.step, self.history = checkpoint.step, checkpoint.history
         self.network.load_state_dict(checkpoint.network)
         self.average.load_state_dict(checkpoint.average)
         self.optimiser.load_state_dict(checkpoint.optimiser)
+
+
+def _start_from(network: MRL, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """Grow `network` from a run; returns what the card will say of where it came from."""
+    small = build_network(checkpoint.recipe.network)
+    small.load_state_dict(checkpoint.average)
+    grow(network, small)
+    earlier: list[dict[str, Any]] = checkpoint.facts["start"]
+    pixels = checkpoint.history[-1]["lr_pixels"] if checkpoint.history else 0
+    return [*earlier, {"name": checkpoint.recipe.card.name, "lr_pixels": pixels}]
 
 
 def _pairs(one: torch.nn.Module, other: torch.nn.Module) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mrlift.errors import InputError
 from mrlift.inference.normalise import foreground_share, series_scale
-from mrlift.io import find_series, load
+from mrlift.io import SeriesSource, find_series, load
 from mrlift.resampling import bicubic_rescale
 from mrlift.training.config import DataConfig
 from mrlift.volume import Volume
@@ -25,9 +25,11 @@ class Slice:
     spacing: float  # mm, the larger of the two in-plane
 
 
-def patient_of(series: Path) -> str:
-    """The patient named by a file: BIDS `sub-X_...` or any name up to its first underscore."""
-    return series.name.split(".")[0].split("_")[0]
+def patient_of(path: Path, volume: Volume) -> str:
+    """PatientID of a DICOM series; of a NIfTI file its name up to the first underscore."""
+    if isinstance(volume.source, SeriesSource):
+        return str(volume.source.instances[0].get("PatientID", ""))
+    return path.name.split(".")[0].split("_")[0]
 
 
 def slices_of(volume: Volume) -> NDArray[np.float32]:
@@ -49,9 +51,9 @@ def load_slices(folder: Path, config: DataConfig) -> tuple[list[Slice], list[Sli
     validation: list[Slice] = []
     for path in find_series(folder):
         name = path.name.split(".")[0]
-        patient = patient_of(path)
         first, end = config.exclude.get(name, (0, 0))
         volume = load(path)
+        patient = patient_of(path, volume)
         spacing = max(volume.spacing[axis] for axis in volume.in_plane_axes)
         for index, image in enumerate(slices_of(volume)):
             if first <= index < end or foreground_share(image) < config.foreground:
