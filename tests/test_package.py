@@ -1,5 +1,6 @@
 """What the package promises as a whole."""
 
+import json
 import os
 import re
 import statistics
@@ -135,3 +136,33 @@ def test_memory_of_a_large_series_is_bounded(tmp_path):
     )
     assert float(python(code)) < 1.5e9
     assert mrlift.load(tmp_path / "b.nii.gz").voxels.dtype == np.int16
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/results").glob("quality-*.json")))
+def test_figures_in_the_documents_are_those_of_the_results(file):
+    """The README and the page of weights state what the committed files say, of these weights."""
+    record = json.loads(file.read_text())
+    gains = [series["gain"] for series in record["series"]]
+    row = f"{record['mean_gain']:+.2f} dB | {min(gains):+.2f} to {max(gains):+.2f} dB"
+    for document in ("README.md", "docs/reference/weights.md"):
+        (line,) = (
+            x
+            for x in (ROOT / document).read_text().splitlines()
+            if f"`{record['model']}`" in x and row in x
+        )
+        assert line
+    page = (ROOT / "docs/reference/weights.md").read_text()
+    for series in record["series"]:
+        assert any(
+            series["series"] in line and f"{series['gain']:+.2f}" in line
+            for line in page.splitlines()
+        )
+    assert record["sha256"] == mrlift.load_model(record["model"]).card.sha256
+
+
+def test_every_shipped_model_has_its_results():
+    measured = {
+        p.stem.removeprefix("quality-") for p in (ROOT / "benchmarks/results").glob("*.json")
+    }
+    shipped = {p.stem for p in (ROOT / "src/mrlift/weights").glob("*.onnx")}
+    assert shipped <= measured

@@ -101,7 +101,8 @@ def check_format(volume: Volume, path: Path) -> None:
     """Say before any work whether a volume, once derived, could be saved in the format of `path`.
 
     Raises:
-        OutputError: DICOM without a DICOM source, or several slices into one file.
+        OutputError: DICOM without a DICOM source of as many slices, or several slices into one
+            file.
     """
     if is_nifti(path):
         return
@@ -109,6 +110,11 @@ def check_format(volume: Volume, path: Path) -> None:
         raise OutputError(
             f"{path}: a DICOM series can only be derived from a DICOM series. Give a name that "
             "ends in .nii or .nii.gz."
+        )
+    if volume.slice_count != len(volume.source.instances):
+        raise OutputError(
+            f"The volume has {volume.slice_count} slices, the DICOM series it came from "
+            f"{len(volume.source.instances)}: their headers cannot be matched. Write NIfTI."
         )
     if volume.slice_count > 1 and not _is_folder_name(path):
         raise OutputError(

@@ -23,7 +23,7 @@ from mrlift.io.series import SeriesSource, rescale_of
 from mrlift.io.stack import LPS_TO_RAS, image_type
 from mrlift.volume import Derivation, Volume, fit_range
 
-# Bulk or presentation data that describes the old pixels.
+# What describes the old pixels, or where and by whom the old instance was stored.
 DROPPED = (
     "InstanceCreatorUID", "EncryptedAttributesSequence", "SOPInstanceStatus",
     "SOPAuthorizationDateTime", "RetrieveAETitle", "RetrieveURL", "InstanceAvailability",
