@@ -2,7 +2,7 @@
 
 Run by `make demo`, after `mrlift upscale` has written the derived series:
 
-    python examples/demo.py samples/t1w demo-output/t1w_x2 demo-output/comparison.png
+    python examples/demo.py SERIES UPSCALED PICTURE.png MODEL
 
 The upper row shows the series as it is, enlarged twice: nobody knows the truth there. The lower
 row starts from a copy reduced twice, so the original is the truth and errors can be counted.
@@ -83,14 +83,14 @@ def draw(rows: list[list[Panel]], white: float, path: Path) -> None:
     sheet.save(path)
 
 
-def main(source: Path, result: Path, picture: Path) -> None:
+def main(source: Path, result: Path, picture: Path, model: str) -> None:
     """Everything that the demo prints and draws."""
     hr, sr = mrlift.load(source), mrlift.load(result)
     lr = degrade(hr, SCALE)
     ways = {"nearest": enlarged(lr, "nearest"), "bicubic": enlarged(lr, "bicubic")}
-    ways["mrlift"] = mrlift.upscale(lr, SCALE)
+    ways["mrlift"] = mrlift.upscale(lr, SCALE, model)
     figures = {name: compare(volume, hr).mean for name, volume in ways.items()}
-    print(f"\nOn a copy of the series reduced {SCALE} times, against the original:")
+    print(f"\n{model} on a copy of the series reduced {SCALE} times, against the original:")
     for name, mean in figures.items():
         print(f"  {name:8} PSNR {mean['psnr']:.2f} dB   SSIM {mean['ssim']:.4f}")
     gain = figures["mrlift"]["psnr"] - figures["bicubic"]["psnr"]
@@ -124,4 +124,5 @@ def main(source: Path, result: Path, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:4]))
+    series, upscaled, drawing, weights = sys.argv[1:]
+    main(Path(series), Path(upscaled), Path(drawing), weights)

@@ -46,7 +46,7 @@ def quality(
     """
     import numpy as np
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from mrlift.benchmark.quality import as_json, measure
     from mrlift.inference.zoo import load_model
@@ -61,7 +61,15 @@ def quality(
         progress.print(f"{r.series}  {r.gain:+.2f} dB", markup=False, highlight=False)
 
     results = measure(data, loaded, show)
-    table = Table("series", "slices", "bicubic dB", "mrlift dB", "gain", "SSIM bicubic", "SSIM")
+    table = Table(
+        Column("series", overflow="fold"),
+        "slices",
+        "bicubic dB",
+        "mrlift dB",
+        "gain",
+        "SSIM bicubic",
+        "SSIM",
+    )
     for r in results:
         table.add_row(
             escape(r.series), str(r.slices), f"{r.psnr_bicubic:.2f}", f"{r.psnr:.2f}",

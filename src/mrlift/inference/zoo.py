@@ -8,7 +8,7 @@ from mrlift.inference.card import Card, load_card, verify
 from mrlift.inference.engines import Engine, onnx_engine
 
 SHIPPED = Path(__file__).parent.parent / "weights"
-DEFAULTS = {2: "mrl-fast-x2-bicubic"}
+DEFAULTS = {2: "mrl-x2-bicubic"}
 
 
 @dataclass(frozen=True)
