@@ -1,12 +1,16 @@
 """DICOM series in."""
 
+import contextlib
 import shutil
 import subprocess
+import warnings
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from phantoms import OBLIQUE, head, write_series
 from pydicom import config
 from pydicom.uid import (
@@ -205,6 +209,26 @@ def test_malformed_values_are_named(tmp_path, values):
         config.settings.writing_validation_mode = None
     with pytest.raises(InputError, match="malformed"):
         mrlift.load(tmp_path / "s")
+
+
+@given(st.lists(st.tuples(st.integers(132, 1100), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(max_examples=150)
+def test_changed_bytes_of_a_header_give_a_volume_or_an_error_of_ours(phantom, changes):
+    folder, file, content = phantom
+    changed = bytearray(content)
+    for at, value in changes:
+        changed[at] = value
+    file.write_bytes(changed)
+    with contextlib.suppress(mrlift.MrliftError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mrlift.load(folder)
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    files = write_series(folder)
+    return folder, files[1], files[1].read_bytes()
 
 
 def test_one_valued_image_type(tmp_path):

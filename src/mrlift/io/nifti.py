@@ -16,7 +16,7 @@ from mrlift.errors import InputError
 from mrlift.volume import Volume, fit_dtype
 
 SUFFIXES = (".nii", ".nii.gz")
-UNITS = {"meter": 1e3, "mm": 1.0, "micron": 1e-3}
+UNITS = {1: 1e3, 2: 1.0, 3: 1e-3}  # xyzt_units of metres, mm, micrometres -> mm
 # NIfTI cannot hold half-precision floats, and few tools read its 128-bit ones.
 STORABLE: dict[str, np.dtype] = {
     "float16": np.dtype(np.float32),
@@ -62,7 +62,7 @@ def load_nifti(path: Path) -> Volume:
         proxy: Any = image.dataobj
         scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
         voxels = np.asarray(image.dataobj)
-        unit = UNITS.get(header.get_xyzt_units()[0], 1.0)
+        unit = UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
         notes = tuple(_notes(image))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Check the path.") from error

@@ -22,6 +22,7 @@ from mrlift.errors import InputError, MrliftError, SeriesChoiceError
 from mrlift.io.stack import odd_facts, refuse_mixed, refuse_unsuitable, stacked
 from mrlift.volume import Volume
 
+LISTED = ("SeriesInstanceUID", "Modality", "SeriesDescription", "Rows", "Columns")
 JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")  # not decoded by pydicom
 
 
@@ -144,6 +145,9 @@ def _read_header(file: Path) -> FileDataset | None:
         warnings.simplefilter("ignore")
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True)
+            kind = header.file_meta.get("MediaStorageSOPClassUID", header.get("SOPClassUID"))
+            for name in LISTED:
+                header.get(name)  # pydicom converts a value, or fails to, when it is asked for
         except InvalidDicomError as error:
             if file.suffix.lower() != ".dcm":
                 return None
@@ -155,7 +159,6 @@ def _read_header(file: Path) -> FileDataset | None:
             raise InputError(f"{file} may not be read: {error.strerror}.") from error
         except Exception as error:  # damaged files make the parser raise almost anything
             raise InputError(f"{file} is a damaged DICOM file: {_first_line(error)}.") from error
-    kind = header.file_meta.get("MediaStorageSOPClassUID", header.get("SOPClassUID"))
     if kind == MediaStorageDirectoryStorage:
         return None
     if kind is None or "SeriesInstanceUID" not in header:
