@@ -94,6 +94,11 @@ def test_degrade_keeps_place_type_and_labels():
     np.testing.assert_allclose(plain[0], kspace_down(hr.slices()[0].astype(np.float32), 2))
 
 
+def test_kspace_has_one_grid():
+    with pytest.raises(InputError, match="edges grid only"):
+        degrade(head_volume((40, 48, 2)), 2, "kspace", grid="paper")
+
+
 def test_noise_is_seeded():
     hr = head_volume((40, 48, 2), dtype=np.float32)
     one, same, other = (degrade(hr, 2, noise=0.02, seed=s).voxels for s in (1, 1, 2))

@@ -6,6 +6,7 @@ what it was. PSNR and SSIM take the maximum of the series as data range; slices 
 series.
 """
 
+import os
 import platform
 import subprocess
 from collections.abc import Callable
@@ -100,14 +101,11 @@ def as_json(results: list[SeriesQuality], model: Model, command: str) -> dict[st
 def machine() -> str:
     """Processor and number of cores, for the record."""
     name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
+    info = Path("/proc/cpuinfo")  # on Linux `platform` knows no more than the architecture
     if info.exists():
-        names = [
-            x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if "model name" in x
-        ]
-        name, count = (names[0], len(names)) if names else (name, 0)
-        return f"{name}, {count} cores"
-    return name
+        lines = info.read_text(encoding="utf-8").splitlines()
+        name = next((x.split(":", 1)[1].strip() for x in lines if "model name" in x), name)
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def _commit() -> str:

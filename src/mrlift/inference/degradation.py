@@ -37,8 +37,10 @@ def degrade(
         dtype: of the result; None keeps that of the volume, rounded and clipped.
 
     Raises:
-        InputError: the slices are smaller than one LR voxel.
+        InputError: slices smaller than one LR voxel, or k-space on the paper grid.
     """
+    if kind == "kspace" and grid != "edges":
+        raise InputError("Cropping k-space gives LR samples on the edges grid only.")
     height, width = (
         filled_size(volume.voxels.shape[axis], scale, grid) for axis in volume.in_plane_axes
     )

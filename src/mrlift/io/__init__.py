@@ -152,11 +152,12 @@ def find_series(folder: Path) -> list[Path]:
     They are NIfTI files, and folders that directly hold a DICOM file.
 
     Raises:
-        InputError: `folder` is not a folder.
+        InputError: `folder` is not a folder, or something in it may not be read.
     """
     if not folder.is_dir():
         raise InputError(f"Expected a folder with series, found {folder}.")
-    nifti = [p for p in folder.rglob("*") if p.is_file() and is_nifti(p)]
-    others = (p for p in folder.rglob("*") if p.is_file() and not is_nifti(p))
-    dicom = {p.parent for p in others if is_dicom(p)}
-    return sorted([*nifti, *dicom])
+    try:
+        files = [p for p in folder.rglob("*") if p.is_file()]
+        return sorted({p if is_nifti(p) else p.parent for p in files if is_nifti(p) or is_dicom(p)})
+    except OSError as error:
+        raise InputError(f"{error.filename} may not be read: {error.strerror}.") from error

@@ -1,7 +1,6 @@
 """The training loop: draw, step, average, validate, save."""
 
 import copy
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +23,6 @@ from mrlift.training.config import NetworkConfig, Recipe, TrainingConfig
 from mrlift.training.growth import grow
 from mrlift.training.patches import PatchSampler
 from mrlift.training.slices import Slice, facts
-
-log = logging.getLogger(__name__)
 
 VALIDATION_SLICES = 12
 Report = Callable[[dict[str, float]], None]
