@@ -1,6 +1,8 @@
 """Rates of forward and backward passes of 128-channel convolutions, float32 against bfloat16."""
 
-import time, torch
+import time
+
+import torch
 from torch import nn
 
 for dtype in (torch.float32, torch.bfloat16):
