@@ -32,7 +32,10 @@ def exported(folder, noise):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
-    facts = {"spacing": [0.5, 1.0], "patients": 1, "series": 1, "slices": 1, "start": []}
+    facts = {
+        "spacing": [0.5, 1.0], "patients": 1, "series": 1, "slices": 1, "start": [],
+        "contrasts": ["T1"], "sources": ["phantom (CC0)"], "validation": {},
+    }  # fmt: skip
     history = [{"gain": 0.0, "lr_pixels": 0}]
     state = Checkpoint(recipe, 0, network.state_dict(), network.state_dict(), {}, history, facts)
     path = folder / "tiny.onnx"

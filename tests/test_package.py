@@ -6,7 +6,6 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -57,12 +56,17 @@ def test_importing_costs_nothing():
 
 def test_help_takes_under_half_a_second():
     def seconds():
-        began = time.perf_counter()
+        """Time on the processor: a test machine that is busy must not decide."""
+        before = os.times()
         subprocess.run([sys.executable, "-m", "mrlift", "--help"], check=True, capture_output=True)
-        return time.perf_counter() - began
+        after = os.times()
+        return (
+            after.children_user
+            + after.children_system
+            - (before.children_user + before.children_system)
+        )
 
     seconds()
-    # The median of several: a test machine that is busy must not decide.
     assert statistics.median(seconds() for _ in range(5)) < 0.5
 
 

@@ -108,28 +108,36 @@ def _resample(image: Image, axis: int, at: NDArray[np.float64], width: float) ->
 def kspace_down(image: Image, scale: int) -> Image:
     """Keep the central 1/scale of k-space per axis: what a scanner with a coarser matrix measures.
 
-    A phase ramp moves the samples from the corner-aligned grid of a plain crop to the edges
-    grid. H and W must be multiples of `scale`. The result is real: the lone Nyquist row of an
-    even LR size keeps half of what its two ends sum up to. The mean is preserved.
+    H and W must be multiples of `scale`; see `kspace_resize`.
     """
-    for axis in IMAGE_AXES:
-        image = _fourier_resize(image, axis, image.shape[axis] // scale, scale)
-    return image
+    height, width = image.shape[-2:]
+    if height % scale or width % scale:
+        raise ValueError(f"{height}x{width} samples are no multiple of scale {scale}")
+    return kspace_resize(image, height // scale, width // scale)
 
 
 def kspace_up(image: Image, scale: int) -> Image:
     """Zero-filled (sinc) interpolation onto the edges grid: the counterpart of `kspace_down`."""
-    for axis in IMAGE_AXES:
-        image = _fourier_resize(image, axis, image.shape[axis] * scale, scale)
-    return image
+    height, width = image.shape[-2:]
+    return kspace_resize(image, height * scale, width * scale)
 
 
-def _fourier_resize(image: Image, axis: int, size: int, scale: int) -> Image:
+def kspace_resize(image: Image, height: int, width: int) -> Image:
+    """Cut or zero-fill k-space to (height, width) over the same field of view.
+
+    A phase ramp moves the samples from the corner-aligned grid of a plain crop to the edges
+    grid. The result is real: the lone Nyquist row of an even size keeps half of what its two
+    ends sum up to. The mean is preserved.
+    """
+    return _fourier_resize(_fourier_resize(image, -2, height), -1, width)
+
+
+def _fourier_resize(image: Image, axis: int, size: int) -> Image:
     source = np.moveaxis(np.asarray(image), axis, -1)
     dtype = source.dtype if np.issubdtype(source.dtype, np.floating) else np.dtype(np.float64)
     old = source.shape[-1]
-    if size * scale != old and old * scale != size:
-        raise ValueError(f"axis of {old} samples is not a multiple of scale {scale}")
+    if size == old:
+        return np.asarray(image, dtype=dtype)
     kept = min(old, size)
     frequency = np.arange(kept // 2 + 1)
     # Target sample o sits at source coordinate (o + 1/2) * old/size - 1/2.

@@ -72,12 +72,12 @@ def test_slices_smaller_than_the_window_are_refused():
 
 def test_a_folder_without_series_is_refused(tmp_path):
     with pytest.raises(InputError, match="found none"):
-        measure(tmp_path, mrlift.load_model())
+        measure(tmp_path, mrlift.load_model(), "bicubic", 0.0)
 
 
 def test_quality_on_the_paper_grid():
     model = Model(card(2, "paper"), bicubic_engine(2, "paper"))
-    result = series_quality("a", head_volume((40, 48, 2)), model)
+    result = series_quality("a", head_volume((40, 48, 2)), model, "bicubic", 0.0)
     assert result.gain == pytest.approx(0, abs=1e-3)
 
 
@@ -112,23 +112,38 @@ def test_quality_of_a_folder(tmp_path):
     for seed, name in enumerate(("a", "b")):
         mrlift.save(head_volume((64, 72, 3), seed=seed), tmp_path / f"{name}.nii.gz")
     model = mrlift.load_model()
-    results = measure(tmp_path, model)
+    results = measure(tmp_path, model, "bicubic", 0.0)
     assert [r.series for r in results] == ["a", "b"]
     for r in results:
         assert r.slices == 3
         assert r.gain == r.psnr - r.psnr_bicubic
         assert r.ssim > 0.8
-    record = json.loads(json.dumps(as_json(results, model, "command")))
+    record = json.loads(json.dumps(as_json(results, model, "bicubic", 0.0, "command")))
     assert record["mean_gain"] == pytest.approx(np.mean([r.gain for r in results]))
     assert record["machine"]
     assert record["commit"]
     assert record["sha256"] == model.card.sha256
+    assert (record["degradation"], record["noise"]) == ("bicubic", 0.0)
+
+
+def test_kspace_is_also_measured_against_zero_filling(tmp_path):
+    """On a smooth image zero filling is all but exact, which bicubic interpolation is not."""
+    mrlift.save(head_volume((64, 72, 3)), tmp_path / "a.nii.gz")
+    model = Model(card(2, "edges"), bicubic_engine(2, "edges"))
+    (quiet,) = measure(tmp_path, model, "kspace", 0.0)
+    assert quiet.psnr_sinc > quiet.psnr_bicubic
+    assert quiet.ssim_sinc is not None
+    assert quiet.gain == pytest.approx(0, abs=0.05)
+    (noisy,) = measure(tmp_path, model, "kspace", 0.05)
+    assert noisy.psnr_sinc < quiet.psnr_sinc - 3
+    (plain,) = measure(tmp_path, model, "bicubic", 0.0)
+    assert plain.psnr_sinc is None
 
 
 def test_the_real_sample_gains(sample):
     """The shipped weights on three real slices that were kept out of training."""
     whole = mrlift.load(sample)
     hr = Volume(whole.voxels[..., 8:11], whole.affine)
-    result = series_quality("sample", hr, mrlift.load_model())
+    result = series_quality("sample", hr, mrlift.load_model(degradation="bicubic"), "bicubic", 0.0)
     assert result.gain > 1.5
     assert result.ssim > result.ssim_bicubic

@@ -10,7 +10,7 @@ import pytest
 import mrlift
 from mrlift.errors import ModelError
 from mrlift.inference.card import Card, load_card, save_card, verify
-from mrlift.inference.zoo import DEFAULTS, SHIPPED, shipped_cards
+from mrlift.inference.zoo import DEFAULTS, SHIPPED, USUAL, shipped_cards
 
 
 def test_shipped_cards_are_complete_and_true():
@@ -23,13 +23,18 @@ def test_shipped_cards_are_complete_and_true():
         assert card.metrics
         assert 0 < card.spacing[0] < card.spacing[1]
         assert (SHIPPED / f"{card.name}.onnx").stat().st_size < 6e6
-    assert set(DEFAULTS.values()) <= {card.name for card in cards}
+    named = {card.name: card for card in cards}
+    for degradation, by_scale in DEFAULTS.items():
+        for scale, name in by_scale.items():
+            assert (named[name].degradation, named[name].scale) == (degradation, scale)
 
 
 def test_a_path_works_as_well_as_a_name(tiny_weights):
     assert mrlift.load_model(tiny_weights).card.name == "tiny"
     assert mrlift.load_model(str(tiny_weights)).card.name == "tiny"
-    assert mrlift.load_model(DEFAULTS[2]).card.name == DEFAULTS[2]
+    for by_scale in DEFAULTS.values():
+        for name in by_scale.values():
+            assert mrlift.load_model(name).card.name == name
 
 
 @pytest.fixture
@@ -59,7 +64,7 @@ def test_missing_card_or_weights(copy):
     "damage",
     [
         {"extra": 1}, {"spacing": [1]}, {"spacing": 3}, {"grid": "foo"}, {"padding": None},
-        {"receptive_field": -1},
+        {"receptive_field": -1}, {"degradation": "blur"},
     ],
 )  # fmt: skip
 def test_wrong_cards_are_refused(copy, damage):
@@ -79,7 +84,7 @@ def test_a_file_that_is_no_network(copy):
 
 
 def test_unknown_names_and_scales_say_what_there_is():
-    with pytest.raises(ModelError, match=DEFAULTS[2]):
+    with pytest.raises(ModelError, match=DEFAULTS["bicubic"][2]):
         mrlift.load_model("nonsense")
     with pytest.raises(ModelError, match="No weights for scale 5"):
         mrlift.load_model(scale=5)
@@ -88,6 +93,18 @@ def test_unknown_names_and_scales_say_what_there_is():
 def test_wrong_scale_for_the_weights(tiny_weights):
     with pytest.raises(ModelError, match="upscales 2 times, but scale 3"):
         mrlift.load_model(tiny_weights, scale=3)
+
+
+def test_the_degradation_chooses_the_weights():
+    for degradation, by_scale in DEFAULTS.items():
+        for scale, name in by_scale.items():
+            assert mrlift.load_model(scale=scale, degradation=degradation).card.name == name
+    assert mrlift.load_model().card.name == DEFAULTS[USUAL][2]
+
+
+def test_weights_of_another_degradation(tiny_weights):
+    with pytest.raises(ModelError, match="trained for bicubic degradation, but kspace"):
+        mrlift.load_model(tiny_weights, degradation="kspace")
 
 
 def test_card_fields_are_documented():

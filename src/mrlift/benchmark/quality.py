@@ -1,9 +1,10 @@
-"""PSNR and SSIM of the product's own path against bicubic interpolation, series by series.
+"""PSNR and SSIM of the product's own path against plain interpolation, series by series.
 
-Each HR series is reduced, given to `upscale` as a user would, and compared slice by slice with
-what it was. PSNR and SSIM take the maximum of the series as data range; slices with less than
-12 % foreground are left out; the mean of a series is over its slices, the overall mean is over
-series.
+Each HR series is reduced as the weights expect it, given to `upscale` as a user would, and
+compared slice by slice with what it was; so are bicubic interpolation and, where k-space was cut,
+what scanners do: filling it up with zeros (sinc interpolation). PSNR and SSIM take the maximum of
+the series as data range; slices with less than 12 % foreground are left out; the mean of a series
+is over its slices, the overall mean is over series.
 """
 
 import os
@@ -12,19 +13,21 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrlift._version import __version__
 from mrlift.benchmark.comparison import compare
 from mrlift.errors import InputError
-from mrlift.inference.degradation import degrade
+from mrlift.inference.degradation import Kind, degrade
 from mrlift.inference.pipeline import upscale
 from mrlift.inference.zoo import Model
 from mrlift.io import find_series, load
-from mrlift.resampling import bicubic_up
+from mrlift.resampling import bicubic_up, kspace_up
 from mrlift.volume import Volume
 
 
@@ -38,6 +41,8 @@ class SeriesQuality:
     psnr_bicubic: float
     ssim: float
     ssim_bicubic: float
+    psnr_sinc: float | None = None
+    ssim_sinc: float | None = None
 
     @property
     def gain(self) -> float:
@@ -45,27 +50,47 @@ class SeriesQuality:
         return self.psnr - self.psnr_bicubic
 
 
-def series_quality(name: str, volume: Volume, model: Model) -> SeriesQuality:
+def series_quality(
+    name: str, volume: Volume, model: Model, kind: Kind, noise: float
+) -> SeriesQuality:
     """Reduce, upscale and compare one series; LR stays in floats, as the papers have it."""
     scale, grid = model.card.scale, model.card.grid
-    lr = degrade(volume, scale, grid=grid, dtype=np.dtype(np.float32))
-    plain = lr.voxels_from_slices(bicubic_up(lr.slices().astype(np.float32), scale, grid))
+    lr = degrade(volume, scale, kind, grid=grid, noise=noise, dtype=np.dtype(np.float32))
+
+    def means(up: Callable[[NDArray[np.float32], int], NDArray[np.floating]]) -> dict[str, float]:
+        slices = up(lr.slices().astype(np.float32), scale)
+        return compare(lr.resized(lr.voxels_from_slices(slices), scale, grid), volume).mean
+
     ours = compare(upscale(lr, scale, model), volume)
-    bicubic = compare(lr.resized(plain, scale, grid), volume)
+    bicubic = means(partial(bicubic_up, grid=grid))
+    sinc = means(kspace_up) if kind == "kspace" else {}
     return SeriesQuality(
         name,
         len(ours.rows),
         ours.mean["psnr"],
-        bicubic.mean["psnr"],
+        bicubic["psnr"],
         ours.mean["ssim"],
-        bicubic.mean["ssim"],
+        bicubic["ssim"],
+        sinc.get("psnr"),
+        sinc.get("ssim"),
     )
 
 
 def measure(
-    folder: Path, model: Model, report: Callable[[SeriesQuality], None] | None = None
+    folder: Path,
+    model: Model,
+    kind: Kind,
+    noise: float,
+    report: Callable[[SeriesQuality], None] = lambda _: None,
 ) -> list[SeriesQuality]:
     """`series_quality` of every series under `folder`, in the order of their paths.
+
+    Args:
+        folder: HR series that the weights were not trained on.
+        model: weights to measure.
+        kind: how LR is made.
+        noise: Rician, standard deviation as a share of the series' 99.9th percentile.
+        report: is given each result as it comes.
 
     Raises:
         InputError: there is no series, or one of them cannot be measured.
@@ -73,15 +98,16 @@ def measure(
     results = []
     for path in find_series(folder):
         name = path.relative_to(folder).as_posix().removesuffix(".gz").removesuffix(".nii")
-        results.append(series_quality(name, load(path), model))
-        if report:
-            report(results[-1])
+        results.append(series_quality(name, load(path), model, kind, noise))
+        report(results[-1])
     if not results:
         raise InputError(f"Expected NIfTI files or DICOM series under {folder}, found none.")
     return results
 
 
-def as_json(results: list[SeriesQuality], model: Model, command: str) -> dict[str, Any]:
+def as_json(
+    results: list[SeriesQuality], model: Model, kind: Kind, noise: float, command: str
+) -> dict[str, Any]:
     """The results with everything needed to place and repeat them."""
     return {
         "command": command,
@@ -92,7 +118,8 @@ def as_json(results: list[SeriesQuality], model: Model, command: str) -> dict[st
         "model": model.card.name,
         "sha256": model.card.sha256,
         "scale": model.card.scale,
-        "degradation": "bicubic",
+        "degradation": kind,
+        "noise": noise,
         "mean_gain": float(np.mean([r.gain for r in results])),
         "series": [asdict(r) | {"gain": r.gain} for r in results],
     }

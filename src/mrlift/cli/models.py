@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
 def models(json: Json = False) -> None:
     """List the shipped weights with their cards."""
     from dataclasses import asdict
+    from itertools import islice
 
     from mrlift.inference.zoo import DEFAULTS, shipped_cards
 
@@ -23,7 +24,8 @@ def models(json: Json = False) -> None:
     console = out()
     for card in cards:
         net = card.network
-        default = f"  default of x{card.scale}" if DEFAULTS.get(card.scale) == card.name else ""
+        usual = DEFAULTS[card.degradation].get(card.scale) == card.name
+        default = f"  default of x{card.scale}, {card.degradation}" if usual else ""
         console.print(f"[bold]{card.name}[/]{default}", highlight=False)
         low, high = card.spacing
         for line in (
@@ -31,7 +33,7 @@ def models(json: Json = False) -> None:
             f"{net['parameters']:,} parameters",
             f"x{card.scale}, {card.grid} grid, trained on {card.degradation} degradation of "
             f"{low:.2g} to {high:.2g} mm",
-            *(f"{value:+.2f} {name}" for name, value in card.metrics.items()),
+            *(f"{value:+.2f} {name}" for name, value in islice(card.metrics.items(), 1)),
             f"{card.licence}; trained on {'; '.join(card.data)}",
         ):
             console.print(f"  {line}", highlight=False, markup=False)

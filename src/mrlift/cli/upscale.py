@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mrlift.cli.console import (
+    Degradation,
     Json,
     Overwrite,
     Series,
@@ -37,6 +38,14 @@ def upscale(
         str | None,
         typer.Option("--model", metavar="NAME|PATH", help="Shipped weights, or an .onnx file."),
     ] = None,
+    degradation: Annotated[
+        Degradation | None,
+        typer.Option(
+            "--degradation",
+            help="What made INPUT coarse: kspace, a scan of few samples (default), or bicubic, a "
+            "finer image that was reduced.",
+        ),
+    ] = None,
     series: Series = None,
     slice_axis: SliceAxis = None,
     threads: Threads = 0,
@@ -53,7 +62,7 @@ def upscale(
     from mrlift.io import check_format, check_output, load, save
 
     began = time.perf_counter()
-    loaded = load_model(model, scale=scale, threads=threads)
+    loaded = load_model(model, scale=scale, degradation=degradation, threads=threads)
     check_output(input, output, overwrite=overwrite)
     volume = load(input, series=series, slice_axis=slice_axis)
     check_format(volume, output)

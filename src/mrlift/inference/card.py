@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mrlift.errors import ModelError
+from mrlift.inference.degradation import Kind
 from mrlift.resampling import Grid
 
 
@@ -36,7 +37,7 @@ class Card:
     network: dict[str, Any]
     scale: int
     grid: Grid
-    degradation: str
+    degradation: Kind
     normalisation: str
     receptive_field: int
     padding: int
@@ -69,10 +70,11 @@ def load_card(path: Path) -> Card:
         if (
             card.scale < 2
             or card.grid not in ("edges", "paper")
+            or card.degradation not in ("bicubic", "kspace")
             or card.receptive_field < 0
             or card.padding < 0
         ):
-            raise ValueError("scale, grid, receptive_field or padding make no sense")
+            raise ValueError("scale, grid, degradation, receptive_field or padding make no sense")
     except OSError as error:
         raise ModelError(
             f"The card {path} cannot be read: {error.strerror}. Weights without a card are not "

@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrlift._version import __version__
 from mrlift.errors import InputError
@@ -13,6 +14,22 @@ from mrlift.resampling import Grid, bicubic_down, filled_size, kspace_down, rici
 from mrlift.volume import Derivation, Volume, fit_dtype
 
 Kind = Literal["bicubic", "kspace"]
+
+
+def degrade_slice(
+    hr: NDArray[np.float32],
+    scale: int,
+    kind: Kind,
+    grid: Grid,
+    sigma: float,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """One LR slice (h, w) from an HR slice (H, W) that whole LR samples fill.
+
+    `sigma` is that of the Rician noise in the slice's own units; 0 adds none.
+    """
+    lr = bicubic_down(hr, scale, grid) if kind == "bicubic" else kspace_down(hr, scale)
+    return rician_noise(lr, sigma, rng) if sigma else lr
 
 
 def degrade(
@@ -55,9 +72,7 @@ def degrade(
     dtype = dtype or volume.voxels.dtype
     reduced = []
     for image in stack:
-        hr = image.astype(np.float32)
-        lr = bicubic_down(hr, scale, grid) if kind == "bicubic" else kspace_down(hr, scale)
-        lr = rician_noise(lr, sigma, rng) if sigma else lr
+        lr = degrade_slice(image.astype(np.float32), scale, kind, grid, sigma, rng)
         reduced.append(fit_dtype(lr, dtype))
     small = volume.resized(volume.voxels_from_slices(np.stack(reduced)), Fraction(1, scale), grid)
     label = f"mrlift degraded /{scale}"

@@ -10,6 +10,7 @@ import numpy as np
 from mrlift._version import __version__
 from mrlift.errors import InputError, ModelError
 from mrlift.inference.card import Card
+from mrlift.inference.degradation import Kind
 from mrlift.inference.normalise import series_scale
 from mrlift.inference.patches import upscale_slice
 from mrlift.inference.zoo import Model, load_model
@@ -24,6 +25,7 @@ def upscale(
     scale: int | None = None,
     model: str | Path | Model | None = None,
     *,
+    degradation: Kind | None = None,
     threads: int = 0,
     progress: Progress | None = None,
 ) -> Volume:
@@ -33,7 +35,8 @@ def upscale(
         volume: what to sharpen; any intensity unit.
         scale: in-plane factor; None takes that of `model`, or 2.
         model: a loaded model, the name of shipped weights, or the path of an .onnx file; None
-            takes the default of `scale`.
+            takes the shipped ones for `scale` and `degradation`.
+        degradation: what made the volume low-resolution, see `load_model`.
         threads: CPU threads; 0 takes all cores.
         progress: called with (slices done, slices in all).
 
@@ -46,7 +49,7 @@ def upscale(
         InputError: voxels that are NaN or infinite.
     """
     if not isinstance(model, Model):
-        model = load_model(model, scale=scale, threads=threads)
+        model = load_model(model, scale=scale, degradation=degradation, threads=threads)
     card = model.card
     if scale not in (None, card.scale):
         raise ModelError(f"{card.name} upscales {card.scale} times, but scale {scale} was asked.")

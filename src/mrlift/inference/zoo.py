@@ -5,10 +5,15 @@ from pathlib import Path
 
 from mrlift.errors import ModelError
 from mrlift.inference.card import Card, load_card, verify
+from mrlift.inference.degradation import Kind
 from mrlift.inference.engines import Engine, onnx_engine
 
 SHIPPED = Path(__file__).parent.parent / "weights"
-DEFAULTS = {2: "mrl-x2-bicubic"}
+DEFAULTS: dict[Kind, dict[int, str]] = {
+    "kspace": {},
+    "bicubic": {2: "mrl-x2-bicubic"},
+}
+USUAL: Kind = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -25,20 +30,26 @@ def shipped_cards() -> list[Card]:
 
 
 def load_model(
-    model: str | Path | None = None, *, scale: int | None = None, threads: int = 0
+    model: str | Path | None = None,
+    *,
+    scale: int | None = None,
+    degradation: Kind | None = None,
+    threads: int = 0,
 ) -> Model:
     """Load weights and their card.
 
     Args:
         model: name of shipped weights, or path of an .onnx file with its card (.json) beside it;
-            None takes the default of `scale`.
+            None takes the shipped ones for `scale` and `degradation`.
         scale: in-plane factor that the weights must have; None takes any, or 2 by default.
+        degradation: what made the images low-resolution: "kspace", a coarser acquisition, or
+            "bicubic", a reduction of finer images; None takes any, or `USUAL` by default.
         threads: CPU threads; 0 takes all cores.
 
     Raises:
-        ModelError: no such weights, damaged weights, or weights of another scale.
+        ModelError: no such weights, damaged weights, or weights of another scale or degradation.
     """
-    weights = _find(model, 2 if scale is None else scale)
+    weights = _find(model, 2 if scale is None else scale, degradation or USUAL)
     card = load_card(weights.with_suffix(".json"))
     verify(card, weights)
     if scale not in (None, card.scale):
@@ -46,18 +57,24 @@ def load_model(
             f"{card.name} upscales {card.scale} times, but scale {scale} was asked. "
             f"Ask for scale {card.scale} or choose another model."
         )
+    if model is not None and degradation not in (None, card.degradation):
+        raise ModelError(
+            f"{card.name} was trained for {card.degradation} degradation, but {degradation} was "
+            "asked. Leave one of the two away."
+        )
     return Model(card, onnx_engine(weights, threads))
 
 
-def _find(model: str | Path | None, scale: int) -> Path:
+def _find(model: str | Path | None, scale: int, degradation: Kind) -> Path:
     if model is None:
-        if scale not in DEFAULTS:
-            have = ", ".join(map(str, sorted(DEFAULTS)))
+        shipped = DEFAULTS[degradation]
+        if scale not in shipped:
+            have = ", ".join(map(str, sorted(shipped)))
             raise ModelError(
                 f"No weights for scale {scale} are shipped; available: {have}. "
                 "Choose one of these, or give the path of weights of your own."
             )
-        model = DEFAULTS[scale]
+        model = shipped[scale]
     path = Path(model)
     if path.suffix == ".onnx":
         return path

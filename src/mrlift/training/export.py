@@ -22,6 +22,7 @@ from mrlift.training.checkpoint import Checkpoint
 from mrlift.training.loop import build_network
 
 PARITY = 1e-5  # largest difference between torch and ONNX Runtime, of full scale
+GAIN = "validation PSNR gain over bicubic, dB"
 PADDING = 4  # LR samples mirrored around a slice: beyond it the zero padding is hardly seen
 
 
@@ -133,9 +134,11 @@ def _card(checkpoint: Checkpoint, network: MRL, sha256: str) -> Card:
         spacing=tuple(facts["spacing"]),
         training=json.loads(json.dumps(asdict(recipe.training)))
         | {"lr_pixels_seen": last["lr_pixels"] + sum(s["lr_pixels"] for s in facts["start"])}
-        | {k: facts[k] for k in ("start", "patients", "series", "slices")},
-        data=recipe.card.sources,
+        | {"noise": list(recipe.data.noise)}
+        | {k: facts[k] for k in ("start", "patients", "series", "slices", "contrasts")},
+        data=tuple(facts["sources"]),
         licence=recipe.card.licence,
-        metrics={"validation PSNR gain over bicubic, dB": round(last["gain"], 3)},
+        metrics={GAIN: round(last["gain"], 3)}
+        | {f"{GAIN}: {kind}": value for kind, value in facts["validation"].items()},
         sha256=sha256,
     )

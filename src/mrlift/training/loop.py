@@ -1,4 +1,8 @@
-"""The training loop: draw, step, average, validate, save."""
+"""The training loop: draw, step, average, validate, save.
+
+One process, or many under `torchrun`: each draws its share of the same batches, and gradients are
+averaged, so that their number does not change what is learned.
+"""
 
 import copy
 import math
@@ -10,22 +14,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from mrlift.errors import ConfigError, DivergenceError
+from mrlift.inference.degradation import degrade_slice
 from mrlift.metrics import psnr
 from mrlift.networks import NETWORKS
 from mrlift.networks.mrl import MRL
-from mrlift.resampling import bicubic_down, bicubic_up, filled_size
-from mrlift.training import losses
+from mrlift.resampling import bicubic_up, filled_size
 from mrlift.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mrlift.training.config import NetworkConfig, Recipe, TrainingConfig
+from mrlift.training.curves import Curves
 from mrlift.training.growth import grow
-from mrlift.training.patches import PatchSampler
-from mrlift.training.slices import Slice, facts
+from mrlift.training.losses import Objective
+from mrlift.training.patches import Image, PatchSampler
+from mrlift.training.store import SliceStore, facts
 
 VALIDATION_SLICES = 12
-Report = Callable[[dict[str, float]], None]
+TRIAL = 5  # seconds between two calls of `progress`
+Row = dict[str, float]
 
 
 def build_network(config: NetworkConfig) -> MRL:
@@ -43,7 +50,10 @@ def build_network(config: NetworkConfig) -> MRL:
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:
-    """A linear rise over the warm-up share of the budget, then a cosine to zero."""
+    """The rate when a share `progress` of the budget, in (0, 1], is spent after this step."""
+    if config.schedule == "steps":
+        passed = math.ceil(progress / config.step - 1e-9) - 1
+        return config.learning_rate * 0.1**passed
     if progress < config.warmup:
         return config.learning_rate * progress / config.warmup
     rest = (progress - config.warmup) / (1 - config.warmup)
@@ -55,54 +65,68 @@ class Run:
 
     Args:
         recipe: what to train.
-        training: HR slices to learn from.
-        validation: HR slices of held-out patients.
-        folder: where the checkpoint goes; made if absent.
+        store: slices to learn from and, of other patients, to validate on.
+        folder: where the checkpoint and the curves go; made if absent.
         resume: go on from the folder's checkpoint.
         start: checkpoint of an equal or smaller MRL network to start from.
+        device: "cpu" or "cuda".
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        training: list[Slice],
-        validation: list[Slice],
+        store: SliceStore,
         folder: Path,
         *,
         resume: bool = False,
         start: Path | None = None,
+        device: str = "cpu",
     ) -> None:
         torch.manual_seed(recipe.training.seed)
-        self.recipe, self.folder = recipe, folder
-        self.facts: dict[str, Any] = facts(training) | {"start": []}
-        self.sampler = PatchSampler(training, recipe)
-        picked = np.linspace(0, len(validation) - 1, min(VALIDATION_SLICES, len(validation)))
-        self.validation = [validation[int(i)].image for i in picked]
+        self.recipe, self.folder, self.device = recipe, folder, torch.device(device)
+        self.rank, self.world = _place()
+        if recipe.training.batch % self.world:
+            raise ConfigError(
+                f"A batch of {recipe.training.batch} cannot be shared among {self.world} processes."
+            )
+        self.facts: dict[str, Any] = facts(store, "train") | {"start": []}
+        self.sampler = PatchSampler(store, recipe)
+        self.validation = validation_pairs(store, recipe)
         network = build_network(recipe.network)
         if start is not None and not resume:
             self.facts["start"] = _start_from(network, load_checkpoint(start))
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.optimiser = _optimiser(self.network, recipe.training)
-        self.step, self.history = 0, list[dict[str, float]]()
+        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        objective = Objective(network, recipe.training.loss)
+        self.objective: torch.nn.Module = (
+            torch.nn.parallel.DistributedDataParallel(objective) if self.world > 1 else objective
+        )
+        self.optimiser = _optimiser(network, recipe.training)
+        self.step, self.history = 0, list[Row]()
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
             self._restore(load_checkpoint(folder))
-        pixels = recipe.training.batch * recipe.data.lr_patch**2
-        self.pixels_per_step = pixels
-        self.steps = math.ceil(recipe.training.lr_pixels / pixels)
+        self.pixels_per_step = recipe.training.batch * recipe.data.lr_patch**2
+        self.steps = _steps(recipe, len(self.sampler), self.pixels_per_step)
 
     def train(
         self,
         *,
         minutes: float | None = None,
         every: float = 300.0,
-        report: Report | None = None,
+        report: Callable[[Row], None] | None = None,
+        progress: Callable[[Row], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Train until the recipe's budget is spent, `minutes` are over, or `stop()` is true.
 
-        Validates and saves every `every` seconds and at the end.
+        Args:
+            minutes: time to stop after; None has no limit.
+            every: seconds between two validations, each with a checkpoint.
+            report: is given the row of each validation.
+            progress: is given the row of the last step now and then, without `gain`.
+            stop: asked after each step.
 
         Returns:
             Whether the recipe's budget is spent.
@@ -110,46 +134,45 @@ class Run:
         Raises:
             DivergenceError: loss or gradient are not finite.
         """
-        began = saved = time.monotonic()
+        began = saved = shown = time.monotonic()
         first = self.step
-        losses_seen: list[float] = []
-        while self.step < self.steps:
-            losses_seen.append(self._advance())
-            now = time.monotonic()
-            over = stop() or (minutes is not None and now - began > 60 * minutes)
-            if over or now - saved > every or self.step == self.steps:
-                seconds = now - began
-                self.history.append(
-                    {
-                        "step": self.step,
-                        "lr_pixels": self.step * self.pixels_per_step,
-                        "loss": float(np.mean(losses_seen)),
-                        "learning_rate": self.optimiser.param_groups[0]["lr"],
-                        "pixels_per_second": (self.step - first) * self.pixels_per_step / seconds,
-                        "gain": self.validate(),
-                    }
-                )
-                self.save()
-                if report:
-                    report(self.history[-1])
-                losses_seen, saved = [], time.monotonic()
-            if over:
-                break
+        seen: list[tuple[float, float]] = []
+        with Curves(self.folder, self.history, write=self.rank == 0) as curves:
+            while self.step < self.steps:
+                seen.append(self._advance())
+                now = time.monotonic()
+                timed_out = minutes is not None and now - began > 60 * minutes
+                over, due = self._agree(stop() or timed_out, now - saved > every)
+                row = self._row(seen, (self.step - first) * self.pixels_per_step / (now - began))
+                if over or due or self.step == self.steps:
+                    row["gain"] = self.validate()
+                    self.history.append(row)
+                    if self.rank == 0:
+                        self.save()
+                        curves.add(row)
+                    if report:
+                        report(row)
+                    seen, saved = [], time.monotonic()
+                elif progress and now - shown > TRIAL:
+                    progress(row)
+                    shown = now
+                if over:
+                    break
         return self.step >= self.steps
 
     def validate(self) -> float:
         """Mean PSNR gain of the averaged weights over bicubic on the validation slices, dB."""
         scale, grid = self.recipe.network.scale, self.recipe.network.grid
-        gains = []
-        for hr in self.validation:
-            height, width = (filled_size(n, scale, grid) for n in hr.shape)
-            hr = hr[:height, :width]
-            lr = bicubic_down(hr, scale, grid)
+        gains: dict[str, list[float]] = {}
+        for kind, lr, hr in self.validation:
             with torch.inference_mode():
-                sr = self.average(torch.from_numpy(lr)[None, None])[0, 0].numpy()
+                given = torch.from_numpy(lr)[None, None].to(self.device)
+                sr = self.average(given)[0, 0].cpu().numpy()
             ours = psnr(hr, sr, data_range=float(hr.max()))
-            gains.append(ours - psnr(hr, bicubic_up(lr, scale, grid), data_range=float(hr.max())))
-        return float(np.mean(gains))
+            plain = psnr(hr, bicubic_up(lr, scale, grid), data_range=float(hr.max()))
+            gains.setdefault(kind, []).append(ours - plain)
+        self.facts["validation"] = {k: round(float(np.mean(g)), 3) for k, g in gains.items()}
+        return float(np.mean(np.concatenate(list(gains.values()))))
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -166,18 +189,25 @@ class Run:
             self.folder,
         )
 
-    def _advance(self) -> float:
+    def _advance(self) -> tuple[float, float]:
+        """One step; returns loss and gradient norm."""
         config = self.recipe.training
+        rate = learning_rate(config, (self.step + 1) / self.steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(config, (self.step + 1) / self.steps)
-        lr, hr = (torch.from_numpy(a) for a in self.sampler.draw(self.step))
+            group["lr"] = rate
+        lr, hr = (
+            torch.from_numpy(a).to(self.device)
+            for a in self.sampler.draw(self.step, self.rank, self.world)
+        )
         self.optimiser.zero_grad()
-        y_hat, each = self.network.outputs(lr)
-        loss = losses.total(config.loss, y_hat, each, hr)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
-        value = loss.item() if math.isfinite(norm.item()) else math.nan
-        if not math.isfinite(value):
+        half = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            loss = self.objective(lr, hr)
+        loss.backward()
+        limit = (config.clip / rate if config.clip_by_rate else config.clip) or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit).item()
+        value = loss.item()
+        if not (math.isfinite(norm) and math.isfinite(value)):
             raise DivergenceError(
                 f"Loss or gradient stopped being finite at step {self.step}. The checkpoint in "
                 f"{self.folder} is from before; lower training.learning_rate and resume from it."
@@ -188,7 +218,28 @@ class Run:
         with torch.no_grad():
             for mean, current in _pairs(self.average, self.network):
                 mean.lerp_(current, 1 - decay)
-        return value
+        return value, norm
+
+    def _row(self, seen: list[tuple[float, float]], speed: float) -> Row:
+        """Where the run is: means of loss and gradient norm since the last row, speed, rest."""
+        loss, norm = np.mean(seen, axis=0)
+        return {
+            "step": self.step,
+            "lr_pixels": self.step * self.pixels_per_step,
+            "loss": float(loss),
+            "gradient_norm": float(norm),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "pixels_per_second": speed,
+            "seconds_left": (self.steps - self.step) * self.pixels_per_step / speed,
+        }
+
+    def _agree(self, *flags: bool) -> tuple[bool, ...]:
+        """What any process wants, all do: they must stop and validate at the same step."""
+        if self.world == 1:
+            return flags
+        wanted = torch.tensor(flags, dtype=torch.int, device=self.device)
+        distributed.all_reduce(wanted, distributed.ReduceOp.MAX)
+        return tuple(bool(w) for w in wanted)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         for section in ("network", "data", "training"):
@@ -200,11 +251,52 @@ class Run:
                         f"{theirs[key]!r}, the recipe says {value!r}. Resume with the recipe that "
                         "it was begun with."
                     )
+        if checkpoint.facts["slices"] != self.facts["slices"]:
+            raise ConfigError(
+                f"The run in {self.folder} was begun with {checkpoint.facts['slices']} slices, the "
+                f"store has {self.facts['slices']}. Resume with the store that it was begun with."
+            )
         self.facts = checkpoint.facts
         self.step, self.history = checkpoint.step, checkpoint.history
         self.network.load_state_dict(checkpoint.network)
         self.average.load_state_dict(checkpoint.average)
         self.optimiser.load_state_dict(checkpoint.optimiser)
+
+
+def validation_pairs(store: SliceStore, recipe: Recipe) -> list[tuple[str, Image, Image]]:
+    """LR and HR of slices spread evenly over the held-out patients; noise in mid-range.
+
+    Each comes with the source and contrast under which the card reports it.
+    """
+    scale, grid = recipe.network.scale, recipe.network.grid
+    every = [(s, i) for s in store.of("validation") for i in range(store.shapes[s][0])]
+    if not every:
+        raise ConfigError("The store has no validation patients; prepare it with some held out.")
+    picked = np.linspace(0, len(every) - 1, min(VALIDATION_SLICES, len(every)))
+    sigma = sum(recipe.data.noise) / 2
+    pairs = []
+    for number in picked:
+        series, index = every[int(number)]
+        record, hr = store.records[series], store.read(series, index)
+        height, width = (filled_size(n, scale, grid) for n in hr.shape)
+        hr = np.ascontiguousarray(hr[:height, :width])
+        rng = np.random.default_rng(int(number))
+        lr = degrade_slice(hr, scale, recipe.data.degradation, grid, sigma, rng)
+        pairs.append((f"{record.source}, {record.contrast}", lr, hr))
+    return pairs
+
+
+def _steps(recipe: Recipe, places: int, pixels_per_step: int) -> int:
+    if recipe.training.epochs:
+        return math.ceil(recipe.training.epochs * places / recipe.training.batch)
+    return math.ceil(recipe.training.lr_pixels / pixels_per_step)
+
+
+def _place() -> tuple[int, int]:
+    """Rank and number of processes."""
+    if not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
 
 
 def _start_from(network: MRL, checkpoint: Checkpoint) -> list[dict[str, Any]]:

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mrlift.networks.mrl import MRL
 
 
 def absolute(y: Tensor, target: Tensor) -> Tensor:
@@ -26,3 +28,16 @@ def total(name: str, y_hat: Tensor, each: Tensor, target: Tensor) -> Tensor:
     """Eq. 5: the sum of the losses of y_hat (b, 1, H, W) and of all y_i (b, N, H, W)."""
     loss = LOSSES[name]
     return loss(y_hat, target) + loss(each, target)
+
+
+class Objective(nn.Module):
+    """Network and loss as one module, so that its forward pass can be shared among processes."""
+
+    def __init__(self, network: MRL, loss: str) -> None:
+        super().__init__()
+        self.network, self.loss = network, loss
+
+    def forward(self, lr: Tensor, hr: Tensor) -> Tensor:
+        """The loss of a batch of LR (b, 1, h, w) and HR patches (b, 1, H, W)."""
+        y_hat, each = self.network.outputs(lr)
+        return total(self.loss, y_hat, each, hr)

@@ -1,0 +1,132 @@
+r"""What files do not say of themselves: collection, licence, patient and split, in `sources.toml`.
+
+validation = ["patient20"]  # optional: patients that are not trained on
+
+[[source]]
+match = "open_ms/*"         # of paths relative to the folder; the first match counts
+name = "Longitudinal MS lesion MRI, Lesjak et al. 2017"
+licence = "CC BY 4.0"
+patient = '(patient\d+)'    # optional: a regular expression on that path
+exclude = [160, 224]        # optional: slices [a, b) that are left out
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from mrlift.errors import ConfigError
+from mrlift.io import SeriesSource
+from mrlift.training.config import read_section, refuse_unknown
+from mrlift.volume import Volume
+
+NAME = "sources.toml"
+CONTRASTS = {  # the first whose pattern is found in a name; letters before would be a word's end
+    "FLAIR": r"flair",
+    "T1Gd": r"(?<![a-z])t1w?[-_ ]?(gd|ce|c\b|\+c|post|km)|post[-_ ]?t1|\+ ?gd",
+    "T1": r"(?<![a-z])t1(?!\d)|mprage|spgr|bravo|tfl",
+    "T2": r"(?<![a-z])t2(?!\d)",
+    "PD": r"(?<![a-z])pd|proton",
+    "DWI": r"dwi|diff|trace",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A collection of series and what holds for all of them."""
+
+    match: str = "**"
+    name: str = "not stated"
+    licence: str = "not stated"
+    url: str = ""
+    patient: str = ""
+    exclude: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A `sources.toml`, and the folder that its patterns are relative to."""
+
+    folder: Path
+    source: tuple[Source, ...] = ()
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+    def of(self, path: Path) -> Source:
+        """The first source that matches a series' path, else one that states nothing."""
+        relative = path.resolve().relative_to(self.folder.resolve()).as_posix()
+        return next((s for s in self.source if fnmatch(relative, s.match)), Source())
+
+
+def load_sources(file: Path, folder: Path) -> Sources:
+    """Read a `sources.toml` whose patterns are relative to `folder`.
+
+    Raises:
+        ConfigError: it cannot be read, or holds an unknown or ill-typed entry.
+    """
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        refuse_unknown(["source", "validation", "test"], table, "")
+        rows = table.get("source", [])
+        if not isinstance(rows, list):
+            raise ConfigError("expected tables [[source]].")
+        parts = {key: _names(table.get(key, []), key) for key in ("validation", "test")}
+        return Sources(folder, tuple(_source(row) for row in rows), **parts)
+    except OSError as error:
+        raise ConfigError(f"Cannot read {file}: {error.strerror}.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}.") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def patient_of(path: Path, volume: Volume, sources: Sources) -> str:
+    """The source's pattern if it has one, else PatientID, else what the file name begins with.
+
+    A NIfTI name begins with its patient up to the first underscore, as in BIDS.
+
+    Raises:
+        ConfigError: the source's pattern is not in the path.
+    """
+    pattern = sources.of(path).patient
+    if pattern:
+        relative = path.resolve().relative_to(sources.folder.resolve()).as_posix()
+        found = re.search(pattern, relative)
+        if not found:
+            raise ConfigError(
+                f"The pattern {pattern!r} names no patient in {relative}. Correct `patient` in "
+                f"{NAME}, or narrow its `match`."
+            )
+        return found.group(1) if found.groups() else found.group()
+    if isinstance(volume.source, SeriesSource):
+        return str(volume.source.instances[0].get("PatientID", ""))
+    return path.name.split(".")[0].split("_")[0]
+
+
+def contrast_of(path: Path, volume: Volume) -> str:
+    """FLAIR, T1Gd, T1, T2, PD or DWI by the series' description or file name, else "other"."""
+    text = path.name
+    if isinstance(volume.source, SeriesSource):
+        header = volume.source.instances[0]
+        text = f"{header.get('SeriesDescription', '')} {header.get('ProtocolName', '')}"
+    found = (name for name, pattern in CONTRASTS.items() if re.search(pattern, text.lower()))
+    return next(found, "other")
+
+
+def _source(row: Any) -> Source:  # noqa: ANN401
+    source: Source = read_section(Source, row, "source")
+    if len(source.exclude) not in (0, 2) or not all(isinstance(n, int) for n in source.exclude):
+        raise ConfigError(f"source.exclude = {list(source.exclude)}: expected two slice numbers.")
+    try:
+        re.compile(source.patient)
+    except re.error as error:
+        raise ConfigError(f"source.patient = {source.patient!r}: {error}.") from error
+    return source
+
+
+def _names(value: Any, key: str) -> tuple[str, ...]:  # noqa: ANN401
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise ConfigError(f"{key} = {value!r}: expected a list of patients.")
+    return tuple(value)

@@ -1,0 +1,75 @@
+"""Recipes."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the train extra")
+
+from conftest import ROOT  # noqa: E402
+
+from mrlift.errors import ConfigError  # noqa: E402
+from mrlift.training.config import NetworkConfig, load_recipe, recipe_from  # noqa: E402
+from mrlift.training.loop import build_network, learning_rate  # noqa: E402
+
+
+class TestRecipes:
+    @pytest.mark.parametrize(
+        "path", sorted((ROOT / "recipes").glob("*-x*.toml")), ids=lambda p: p.stem
+    )
+    def test_every_recipe_is_complete_and_builds(self, path):
+        settings = load_recipe(path)
+        build_network(settings.network)
+        assert settings.card.licence == "CC BY 4.0"
+
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            ({"trainning": {}}, "Did you mean 'training'"),
+            ({"training": {"learning_rat": 1}}, "Did you mean 'learning_rate'"),
+            ({"training": {"batch": "8"}}, "expected int, found str"),
+            ({"training": {"batch": True}}, "expected int, found bool"),
+            ({"network": {"grid": "corner"}}, "expected one of 'edges', 'paper'"),
+            ({"network": {"scale": 5}}, "must be 2, 3 or 4"),
+            ({"network": 3}, "expected a table"),
+            ({"training": {"batch": 0}}, "must be positive"),
+            ({"training": {"warmup": 1.0}}, r"in \[0, 1\)"),
+            ({"data": {"rescale": ["a"]}}, "expected numbers"),
+            ({"data": {"rescale": [3.0]}}, "factors"),
+            ({"data": {"noise": [0.2, 0.1]}}, "two shares"),
+            ({"data": {"lr_step": -1}}, "negative"),
+            ({"network": {"grid": "paper"}, "data": {"degradation": "kspace"}}, "edges grid only"),
+            ({"training": {"epochs": 3}}, "regular grid"),
+            ({"training": {"step": 0.0}}, r"in \(0, 1\]"),
+            ({"training": {"clip": -1.0}}, "clip must not"),
+            ({"training": {"ema": 1.0}}, "ema"),
+        ],
+    )
+    def test_mistakes_are_named(self, table, message):
+        with pytest.raises(ConfigError, match=message):
+            recipe_from(table)
+
+    def test_files_that_are_no_recipes(self, tmp_path):
+        with pytest.raises(ConfigError, match="Cannot read"):
+            load_recipe(tmp_path / "none.toml")
+        (tmp_path / "a.toml").write_text("a = = 3")
+        with pytest.raises(ConfigError, match="not valid TOML"):
+            load_recipe(tmp_path / "a.toml")
+
+    def test_whole_numbers_are_numbers(self):
+        assert recipe_from({"training": {"lr_pixels": 1000}}).training.lr_pixels == 1000.0
+
+    def test_the_papers_recipe(self):
+        """Sections 2.1 to 3.1, number by number."""
+        for scale, (patch, step) in {2: (14, 11), 3: (10, 7), 4: (8, 6)}.items():
+            settings = load_recipe(ROOT / "recipes" / f"paper-x{scale}.toml")
+            assert settings.network == NetworkConfig(scale=scale, grid="paper")
+            assert (settings.data.lr_patch, settings.data.lr_step) == (patch, step)
+            training = settings.training
+            assert (training.optimiser, training.momentum) == ("sgd", 0.9)
+            assert (training.batch, training.epochs) == (128, 100)
+            assert (training.weight_decay, training.loss) == (1e-4, "squared")
+            assert (training.clip, training.clip_by_rate) == (0.01, True)
+            network = build_network(settings.network)
+            assert network.deconv.kernel_size == (9, 9)
+            assert sum(p.numel() for p in network.parameters()) == 2_668_251
+            epochs = [learning_rate(training, (epoch + 0.5) / 100) for epoch in range(100)]
+            assert epochs == pytest.approx([0.1 / 10 ** (epoch // 20) for epoch in range(100)])
