@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from mrlift.cli import bench, degrade, evaluate, info, models, train, upscale
+from mrlift.cli import bench, data, degrade, evaluate, info, models, train, upscale
 from mrlift.cli.console import errors, fail
 from mrlift.errors import MrliftError
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (upscale, info, models, degrade, evaluate, train, bench):
+for module in (upscale, info, models, degrade, evaluate, data, train, bench):
     module.register(app)
 
 
