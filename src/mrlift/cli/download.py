@@ -148,10 +148,6 @@ def _show(name: str, chosen: "Selection", found: "list[Source]", parts: "Parts")
 
 def _counts(series: "list[IndexedSeries]") -> list[str]:
     patients = len({one.patient for one in series})
-    numbers = (
-        patients,
-        len(series),
-        sum(s.images for s in series),
-        sum(s.megabytes for s in series),
-    )
+    images, megabytes = sum(s.images for s in series), sum(s.megabytes for s in series)
+    numbers = (patients, len(series), images, megabytes)
     return [f"{number:,.0f}" for number in numbers]

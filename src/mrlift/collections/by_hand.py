@@ -66,8 +66,8 @@ def read_by_hand(name: str, folder: Path) -> list[IndexedSeries]:
 
 def _how_to(name: str, source: Source, folder: Path) -> str:
     return (
-        f"{name} cannot be downloaded by a program: The Cancer Imaging Archive gives limited access "
-        "to it. Get it by hand:\n"
+        f"{name} cannot be downloaded by a program: The Cancer Imaging Archive limits access to "
+        "it. Get it by hand:\n"
         f"  1. Open {source.url}, read its terms, and ask for access as the page says.\n"
         "  2. Download its manifest (a .tcia file), open that with the NBIA Data Retriever, and "
         "choose\n"

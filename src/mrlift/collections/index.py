@@ -151,7 +151,7 @@ def _query(table: str, clause: str = "", *parameters: str) -> list[dict[str, Any
     import duckdb
     import idc_index_data
 
-    file = Path(idc_index_data.IDC_INDEX_PARQUET_FILEPATH).with_name(f"{table}.parquet")
+    file = Path(str(idc_index_data.IDC_INDEX_PARQUET_FILEPATH)).with_name(f"{table}.parquet")
     with duckdb.connect() as connection:
         answer = connection.execute(
             f"select * from read_parquet(?) {clause}", [str(file), *parameters]

@@ -51,10 +51,9 @@ def write_sources(
     Raises:
         OutputError: the files cannot be written.
     """
+    pairs = [(f"{one.folder}/**", found[one.doi, one.licence]) for one in series]
     if len(found) == 1:
-        pairs = [("**", *found.values())]
-    else:
-        pairs = [(f"{one.folder}/**", found[one.doi, one.licence]) for one in series]
+        pairs = [("**", source) for source in found.values()]
     tables = [
         f"[[source]]\nmatch = {_toml(match)}\nname = {_toml(source.name)}\n"
         f"licence = {_toml(source.licence)}\nurl = {_toml(source.url)}\n"

@@ -95,10 +95,8 @@ def _chosen(ordered: list[Candidate], counts: Counts) -> list[str] | None:
     reach = [[1] + [0] * counts.series]
     for candidate in reversed(ordered):
         last = reach[-1]
-        more = [
-            last[k] | (last[k - 1] << candidate.slices) & everything for k in range(1, len(last))
-        ]
-        reach.append([1, *more])
+        with_one = [(bits << candidate.slices) & everything for bits in last]
+        reach.append([1, *(a | b for a, b in zip(last[1:], with_one, strict=False))])
     reach.reverse()
     wanted, slices, found = counts.series, counts.slices, []
     if not reach[0][wanted] >> slices & 1:
@@ -133,10 +131,14 @@ def _ranking(salt: str) -> Callable[[str], bytes]:
 def _unreachable(candidates: Sequence[Candidate], name: str, part: Counts) -> str:
     sizes = sorted(c.slices for c in candidates)
     least = sum(sizes[: part.series])
-    most = sum(sizes[-part.series :])
+    if len(sizes) < part.series or least <= part.slices:
+        reason = "Take more patients."
+    else:
+        reason = (
+            f"The {part.series} smallest of these have {least} slices: the paper's counts fit "
+            "collections with about 23 slices in a series, as brain-tumor-progression has."
+        )
     return (
-        f"The paper's split needs {part.series} series with {part.slices} slices in all to {name}. "
-        f"That cannot be had from {len(sizes)} series: "
-        f"{f'{part.series} of them have {least} to {most} slices' if sizes else 'none was found'}. "
-        "Take more patients."
+        f"The paper's split needs {part.series} series with {part.slices} slices in all to {name}; "
+        f"no choice from {len(sizes)} series has them. {reason}"
     )

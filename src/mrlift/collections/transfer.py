@@ -103,6 +103,7 @@ def _fetch_series(one: IndexedSeries, place: Path, endpoint: str) -> Iterator[fl
     part = place.with_name(f".{place.name}.part")
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():  # files were lost since: those left are checked again
+        shutil.rmtree(part, ignore_errors=True)
         place.rename(part)
     part.mkdir(exist_ok=True)
     store = _store(one.bucket, endpoint)
@@ -139,7 +140,7 @@ def _store(bucket: str, endpoint: str) -> "S3Store":
             "read_timeout": timedelta(seconds=60),
             "timeout": timedelta(hours=1),  # the default of 30 s ends a large file on a slow line
         },
-        retry_config={"max_retries": 5, "retry_timeout": timedelta(minutes=2)},
+        retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=30)},
     )
 
 
