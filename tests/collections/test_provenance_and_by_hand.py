@@ -59,7 +59,8 @@ def test_any_name_is_read_back_as_it_was(tmp_path_factory, name, licence):
         name.encode(), licence.encode()
     except UnicodeEncodeError:  # lone surrogates cannot be in a file
         return
-    write_sources(folder, [SERIES], {("10.1/a", licence): source}, "")
+    series = replace(SERIES, licence=licence)
+    write_sources(folder, [series], {(series.doi, licence): source}, "")
     (table,) = tomllib.loads((folder / "sources.toml").read_text(encoding="utf-8"))["source"]
     assert (table["name"], table["licence"]) == (name, licence)
 

@@ -5,11 +5,11 @@ both are renamed when they are complete. What an interruption leaves in the hidd
 by the next run.
 """
 
+import asyncio
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -74,13 +74,7 @@ def fetch(
                 f"The series take {needed:,.0f} MB, {folder} has room for {free:,.0f} MB. Free "
                 "some space, or pass --patients."
             )
-        done = total - needed
-        progress(round(done), round(total))
-        for one in missing:
-            for arrived in _fetch_series(one, folder / one.folder, endpoint):
-                progress(round(done + min(arrived, one.megabytes)), round(total))
-            done += one.megabytes
-            progress(round(done), round(total))
+        asyncio.run(_fetch_all(missing, folder, endpoint, total - needed, progress))
     except OSError as error:
         raise OutputError(
             f"Writing to {folder} failed: {error.strerror or error}. Run the same command again to "
@@ -98,8 +92,32 @@ def is_complete(folder: Path) -> bool:
     )
 
 
-def _fetch_series(one: IndexedSeries, place: Path, endpoint: str) -> Iterator[float]:
-    """Bring one series; yields the MB that have arrived."""
+async def _fetch_all(
+    missing: list[IndexedSeries],
+    folder: Path,
+    endpoint: str,
+    done: float,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Bring series after series. Not in threads, which would hold up an interruption."""
+    total = done + sum(one.megabytes for one in missing)
+    progress(round(done), round(total))
+    for one in missing:
+        arrived = 0.0
+
+        def count(size: int, one: IndexedSeries = one, done: float = done) -> None:
+            nonlocal arrived
+            arrived += size / 1e6
+            progress(round(done + min(arrived, one.megabytes)), round(total))
+
+        await _fetch_series(one, folder / one.folder, endpoint, count)
+        done += one.megabytes
+        progress(round(done), round(total))
+
+
+async def _fetch_series(
+    one: IndexedSeries, place: Path, endpoint: str, count: Callable[[int], None]
+) -> None:
     part = place.with_name(f".{place.name}.part")
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():  # files were lost since: those left are checked again
@@ -107,21 +125,21 @@ def _fetch_series(one: IndexedSeries, place: Path, endpoint: str) -> Iterator[fl
         place.rename(part)
     part.mkdir(exist_ok=True)
     store = _store(one.bucket, endpoint)
-    remotes = list(_listed(store, one, endpoint))
+    remotes = await _listed(store, one, endpoint)
     if len(remotes) != one.images:
         raise InputError(
             f"Series {one.uid}: the index names {one.images} images, the bucket holds "
             f"{len(remotes)}. Try another version of idc-index-data."
         )
-    arrived = 0
-    sums = []
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        for remote, md5 in zip(
-            remotes, pool.map(lambda r: _fetch_file(store, r, part), remotes), strict=True
-        ):
-            sums.append(f"{md5}  {remote.name}\n")
-            arrived += remote.size
-            yield arrived / 1e6
+    gate = asyncio.Semaphore(CONNECTIONS)
+
+    async def bring(remote: _Remote) -> str:
+        async with gate:
+            md5 = await _fetch_file(store, remote, part)
+        count(remote.size)
+        return f"{md5}  {remote.name}\n"
+
+    sums = await asyncio.gather(*map(bring, remotes))
     (part / SUMS).write_text("".join(sums))
     part.rename(place)
 
@@ -144,27 +162,30 @@ def _store(bucket: str, endpoint: str) -> "S3Store":
     )
 
 
-def _listed(store: "S3Store", one: IndexedSeries, endpoint: str) -> Iterator[_Remote]:
+async def _listed(store: "S3Store", one: IndexedSeries, endpoint: str) -> list[_Remote]:
     import obstore
     from obstore.exceptions import BaseError
 
     try:
-        metas = [meta for batch in obstore.list(store, f"{one.prefix}/") for meta in batch]
+        pages = obstore.list(store, f"{one.prefix}/")
+        metas = [meta async for page in pages for meta in page]
     except (BaseError, OSError) as error:
         raise InputError(
             f"{endpoint} does not list series {one.uid}: {_first_line(error)}. Check the network "
             "and run the same command again to go on."
         ) from error
+    remotes = []
     for meta in sorted(metas, key=lambda meta: meta["path"]):
         name = meta["path"].removeprefix(f"{one.prefix}/")
         if not NAME.fullmatch(name):
             raise InputError(f"Series {one.uid}: the bucket holds an unsafe name, {name!r}.")
         tag = (meta["e_tag"] or "").strip('"')
         md5 = tag if MD5.fullmatch(tag) else ""
-        yield _Remote(meta["path"], name, meta["size"], md5)
+        remotes.append(_Remote(meta["path"], name, meta["size"], md5))
+    return remotes
 
 
-def _fetch_file(store: "S3Store", remote: _Remote, folder: Path) -> str:
+async def _fetch_file(store: "S3Store", remote: _Remote, folder: Path) -> str:
     """Bring one file and return its MD5."""
     import obstore
     from obstore.exceptions import BaseError
@@ -180,9 +201,9 @@ def _fetch_file(store: "S3Store", remote: _Remote, folder: Path) -> str:
     for _ in range(ATTEMPTS):
         digest, size = _md5(), 0
         try:
-            chunks = obstore.get(store, remote.key)
+            chunks = await obstore.get_async(store, remote.key)
             with work.open("wb") as file:
-                for chunk in chunks:
+                async for chunk in chunks:
                     file.write(chunk)
                     digest.update(chunk)
                     size += len(chunk)
