@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,19 @@ def test_the_open_collections_hold_what_the_documents_say(remind):
     chosen = select(schwannoma)
     assert facts(chosen.series) == (239, 477, 46370)
     assert chosen.left_out["processed"] == 7  # DIS3D: resampled to correct distortion
+
+
+def test_the_figures_of_the_page_are_those_of_the_index():
+    page = (ROOT / "docs/how-to/download.md").read_text()
+    for name in ("remind", "vestibular-schwannoma-seg", "upenn-gbm"):
+        series = read_collection(name)
+        mr = [s for s in series if s.modality == "MR"]
+        chosen = select(series, processed=name == "upenn-gbm").series
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}`")]
+        for group in (mr, chosen):
+            assert " | {:,}, {:,}, {:,} | ".format(*facts(group)) in line
+        assert f"| {sum(s.megabytes for s in chosen) / 1e3:.1f} GB |" in line
+        assert {s.licence for s in mr} == {"CC BY 4.0"}
 
 
 def test_what_is_chosen_of_remind(remind):

@@ -105,6 +105,7 @@ def test_a_file_that_stays_spoilt_is_an_error_and_the_rest_is_kept(bucket, tmp_p
         fetch([SERIES], tmp_path, endpoint=bucket.url)
     assert not (tmp_path / "P1/1.2.3").exists()
     kept = {p.name for p in tmp_path.rglob("*.dcm")}
+    assert mrlift.io.find_series(tmp_path) == []
     bucket.requests.clear()
     fetch([SERIES], tmp_path, endpoint=bucket.url)
     assert {k.rsplit("/", 1)[1] for k in bucket.fetched()} == {
