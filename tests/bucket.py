@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import time
 from collections import defaultdict
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +14,7 @@ PAGE = 100  # S3 lists 1000 at a time; fewer make every series of a test need se
 class Bucket:
     """Objects by "bucket/key"; `faults` of a key are used up, one per request, from the left.
 
-    Faults: "cut" ends the connection halfway, "spoil" changes a byte, "hang" never answers, and a
+    Faults: "cut" ends the connection halfway, "spoil" changes a byte, "hang" answers no more, and a
     number is an HTTP status.
     """
 
@@ -43,6 +42,7 @@ class Bucket:
 def serve():
     """Yield a Bucket whose `url` answers."""
     bucket = Bucket()
+    done = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -83,7 +83,7 @@ def serve():
         def _get(self, name):
             fault = bucket.faults[name].pop(0) if bucket.faults[name] else None
             if fault == "hang":
-                time.sleep(60)
+                done.wait()
             if isinstance(fault, int):
                 return self._answer(fault, b"")
             if name not in bucket.objects:
@@ -110,7 +110,11 @@ def serve():
             self.wfile.write(body[: len(body) // 2] if cut else body)
             self.close_connection = cut
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request, client_address):
+            pass  # a client that was killed is what the test is about
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.block_on_close = False
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -119,6 +123,7 @@ def serve():
     try:
         yield bucket
     finally:
+        done.set()
         server.shutdown()
         server.server_close()
         thread.join()
