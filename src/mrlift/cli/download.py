@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mrlift.cli.console import out, progress, say
-from mrlift.collections.split import By
 from mrlift.errors import OutputError
 
 if TYPE_CHECKING:
@@ -22,6 +21,13 @@ class Split(StrEnum):
     """Which series are to train and which to test."""
 
     paper = "paper"
+
+
+class By(StrEnum):
+    """What is never on both sides of a split."""
+
+    patient = "patient"
+    series = "series"
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +75,7 @@ def download(
     """Fetch the native anatomical MR series of COLLECTION, with their licence beside them.
 
     What is there already is not fetched again: after an interruption run the same command once
-    more. Needs `pip install mrlift[collections]`.
+    more. Needs the extra `collections`.
     """
     from mrlift.collections import provenance
     from mrlift.collections.by_hand import BY_HAND, read_by_hand
@@ -115,8 +121,11 @@ def download(
 def _split(chosen: "Selection", by: By, seed: int) -> "tuple[Selection, Parts]":
     """The series of the paper's split alone, and which part each is in."""
     from mrlift.collections.split import Candidate, paper_split
+    from mrlift.collections.split import By as SplitBy
 
-    split = paper_split([Candidate(s.uid, s.patient, s.images) for s in chosen.series], by, seed)
+    split = paper_split(
+        [Candidate(s.uid, s.patient, s.images) for s in chosen.series], SplitBy(by), seed
+    )
     uids = {"train": set(split.train), "test": set(split.test)}
     parts = {part: [s for s in chosen.series if s.uid in uids[part]] for part in uids}
     return chosen.only(uids["train"] | uids["test"], "not in the split"), parts

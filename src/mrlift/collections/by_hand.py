@@ -6,8 +6,8 @@ from mrlift.collections.index import IndexedSeries, Source
 from mrlift.errors import InputError
 from mrlift.io import list_series, read_headers
 
-# Limited since January 2022 (Imaging Data Commons, version 6), when TCIA changed its policy on images
-# that show a face.
+# Limited since January 2022, when TCIA changed its policy on images that show a face (release notes
+# of the Imaging Data Commons, version 6).
 BY_HAND = {
     "brain-tumor-progression": Source(
         "Brain-Tumor-Progression, doi 10.7937/K9/TCIA.2018.15quzvnb",
