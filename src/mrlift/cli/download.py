@@ -120,8 +120,8 @@ def download(
 
 def _split(chosen: "Selection", by: By, seed: int) -> "tuple[Selection, Parts]":
     """The series of the paper's split alone, and which part each is in."""
-    from mrlift.collections.split import Candidate, paper_split
     from mrlift.collections.split import By as SplitBy
+    from mrlift.collections.split import Candidate, paper_split
 
     split = paper_split(
         [Candidate(s.uid, s.patient, s.images) for s in chosen.series], SplitBy(by), seed
