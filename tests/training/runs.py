@@ -48,7 +48,7 @@ def phantom_store(path, shapes=((64, 72),) * 3, slices=1):
                 cropped=False,
                 slices=tuple(range(slices)),
             )
-        writer.split({"a": "train", "b": "validation"})
+        writer.split(["train"] * len(shapes) + ["validation"])
     return SliceStore(path)
 
 

@@ -148,6 +148,18 @@ class TestSplit:
         outcome = prepare([folder], tmp_path / "s.h5", Rules())
         assert [r.split for r in outcome.records] == ["train", "validation", "train", "test"]
 
+    def test_a_split_by_series(self, folder, tmp_path):
+        """As `data download --split paper --split-by series` writes it."""
+        write_series(folder / "dicom" / "y", head((40, 36, 4)), series="1.2.9", PatientID="d")
+        (folder / "sources.toml").write_text('[[source]]\nmatch = "dicom/y/**"\nname = "Y"\n')
+        (folder / "split.toml").write_text('[train]\n[test]\nseries = ["dicom/y", "b_T2w.nii.gz"]')
+        outcome = prepare([folder], tmp_path / "s.h5", Rules(validation=0.0))
+        assert [r.split for r in outcome.records] == ["train", "test", "train", "train", "test"]
+        assert outcome.records[4].source == "Y"
+        (folder / "split.toml").write_text("[test]")
+        with pytest.raises(ConfigError, match=r"test\.series"):
+            prepare([folder], tmp_path / "t.h5", Rules())
+
     def test_everybody_held_out(self, folder, tmp_path):
         (folder / "sources.toml").write_text('validation = ["a", "b", "c", "d"]\n')
         with pytest.raises(InputError, match="leave some to train on"):

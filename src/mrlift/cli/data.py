@@ -1,17 +1,19 @@
-"""`mrlift data`: slices to train on."""
+"""`mrlift data`: series and slices to train on."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mrlift.cli import download
 from mrlift.cli.console import Json, Overwrite, errors, out, print_json, say
 from mrlift.cli.train import need
 
 if TYPE_CHECKING:
     from mrlift.training.store import SliceStore
 
-data = typer.Typer(help="Collect slices to train on.", no_args_is_help=True)
+data = typer.Typer(help="Get series, and collect their slices to train on.", no_args_is_help=True)
+download.register(data)
 STORES = ("h5py",)
 
 

@@ -149,7 +149,8 @@ def save(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
 def find_series(folder: Path) -> list[Path]:
     """The paths under `folder` that `load` can be tried on, sorted.
 
-    They are NIfTI files, and folders that directly hold a DICOM file.
+    They are NIfTI files, and folders that directly hold a DICOM file. Hidden ones are passed over:
+    they are unfinished, or the operating system's.
 
     Raises:
         InputError: `folder` is not a folder, or something in it may not be read.
@@ -157,7 +158,11 @@ def find_series(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"Expected a folder with series, found {folder}.")
     try:
-        files = [p for p in folder.rglob("*") if p.is_file()]
+        files = [
+            p
+            for p in folder.rglob("*")
+            if p.is_file() and not any(n.startswith(".") for n in p.relative_to(folder).parts)
+        ]
         return sorted({p if is_nifti(p) else p.parent for p in files if is_nifti(p) or is_dicom(p)})
     except OSError as error:
         raise InputError(f"{error.filename} may not be read: {error.strerror}.") from error

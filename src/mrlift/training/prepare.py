@@ -85,6 +85,7 @@ def prepare(
     """
     skipped: dict[str, str] = {}
     named: dict[str, Split] = {}
+    tested: set[str] = set()  # names of series
     with (
         replacing(store, overwrite=overwrite) as part,
         new_store(part, foreground=rules.foreground, seed=rules.seed) as writer,
@@ -97,6 +98,8 @@ def prepare(
                 sheet = _sheet(path, folder, sources, sheets)
                 named.update(dict.fromkeys(sheet.validation, "validation"))
                 named.update(dict.fromkeys(sheet.test, "test"))
+                if sheet.relative(path) in sheet.test_series:
+                    tested.add(name)
                 try:
                     _add(writer, name, path, load(path, series=series), sheet, rules)
                 except InputError as error:
@@ -106,7 +109,9 @@ def prepare(
                 f"No usable series under {', '.join(map(str, folders))}; expected NIfTI files or "
                 "DICOM series of magnitude MR images." + _first_reason(skipped)
             )
-        writer.split(divide({r.patient for r in writer.records}, rules, named))
+        others = {r.patient for r in writer.records if r.name not in tested}
+        parts = divide(others, rules, named)
+        writer.split(["test" if r.name in tested else parts[r.patient] for r in writer.records])
         if not any(r.split == "train" for r in writer.records):
             raise InputError("Every patient is held out; leave some to train on.")
     return Outcome(writer.records, skipped)

@@ -23,6 +23,7 @@ from mrlift.training.config import read_section, refuse_unknown
 from mrlift.volume import Volume
 
 NAME = "sources.toml"
+SPLIT = "split.toml"  # written by `mrlift data download --split`: test series by their folder
 CONTRASTS = {  # the first whose pattern is found in a name; letters before would be a word's end
     "FLAIR": r"flair",
     "T1Gd": r"(?<![a-z])t1w?[-_ ]?(gd|ce|c\b|\+c|post|km)|post[-_ ]?t1|\+ ?gd",
@@ -53,11 +54,17 @@ class Sources:
     source: tuple[Source, ...] = ()
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    test_series: tuple[str, ...] = ()  # paths below the folder
 
     def of(self, path: Path) -> Source:
         """The first source that matches a series' path, else one that states nothing."""
-        relative = path.resolve().relative_to(self.folder.resolve()).as_posix()
-        return next((s for s in self.source if fnmatch(relative, s.match)), Source())
+        names = (self.relative(path), f"{self.relative(path)}/")  # "a/**" is a folder a as well
+        matching = (s for s in self.source if any(fnmatch(name, s.match) for name in names))
+        return next(matching, Source())
+
+    def relative(self, path: Path) -> str:
+        """A series' path below the folder."""
+        return path.resolve().relative_to(self.folder.resolve()).as_posix()
 
 
 def load_sources(file: Path, folder: Path) -> Sources:
@@ -73,7 +80,8 @@ def load_sources(file: Path, folder: Path) -> Sources:
         if not isinstance(rows, list):
             raise ConfigError("expected tables [[source]].")
         parts = {key: _names(table.get(key, []), key) for key in ("validation", "test")}
-        return Sources(folder, tuple(_source(row) for row in rows), **parts)
+        drawn = _test_series(folder / SPLIT)
+        return Sources(folder, tuple(_source(row) for row in rows), test_series=drawn, **parts)
     except OSError as error:
         raise ConfigError(f"Cannot read {file}: {error.strerror}.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -92,7 +100,7 @@ def patient_of(path: Path, volume: Volume, sources: Sources) -> str:
     """
     pattern = sources.of(path).patient
     if pattern:
-        relative = path.resolve().relative_to(sources.folder.resolve()).as_posix()
+        relative = sources.relative(path)
         found = re.search(pattern, relative)
         if not found:
             raise ConfigError(
@@ -124,6 +132,15 @@ def _source(row: Any) -> Source:  # noqa: ANN401
     except re.error as error:
         raise ConfigError(f"source.patient = {source.patient!r}: {error}.") from error
     return source
+
+
+def _test_series(file: Path) -> tuple[str, ...]:
+    if not file.is_file():
+        return ()
+    try:
+        return tuple(tomllib.loads(file.read_text(encoding="utf-8"))["test"]["series"])
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"expected a list test.series in {file}.") from error
 
 
 def _names(value: Any, key: str) -> tuple[str, ...]:  # noqa: ANN401

@@ -111,9 +111,10 @@ class StoreWriter:
         _describe(values, record)
         self.records.append(record)
 
-    def split(self, parts: dict[str, Split]) -> None:
-        """Put each series into the part of its patient."""
-        self.records = [dataclasses.replace(r, split=parts[r.patient]) for r in self.records]
+    def split(self, parts: list[Split]) -> None:
+        """Say which part each series belongs to, in their order."""
+        pairs = zip(self.records, parts, strict=True)
+        self.records = [dataclasses.replace(record, split=part) for record, part in pairs]
         for index, record in enumerate(self.records):
             self._file[f"{index:05d}"].attrs["split"] = record.split
 
