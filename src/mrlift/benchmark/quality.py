@@ -110,11 +110,7 @@ def as_json(
 ) -> dict[str, Any]:
     """The results with everything needed to place and repeat them."""
     return {
-        "command": command,
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": _commit(),
-        "machine": machine(),
-        "version": __version__,
+        **circumstances(command),
         "model": model.card.name,
         "sha256": model.card.sha256,
         "scale": model.card.scale,
@@ -122,6 +118,17 @@ def as_json(
         "noise": noise,
         "mean_gain": float(np.mean([r.gain for r in results])),
         "series": [asdict(r) | {"gain": r.gain} for r in results],
+    }
+
+
+def circumstances(command: str) -> dict[str, Any]:
+    """What every file of results says of how it came about."""
+    return {
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
+        "machine": machine(),
+        "version": __version__,
     }
 
 

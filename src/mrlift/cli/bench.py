@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrlift.cli.console import Degradation, Threads, errors, out
+from mrlift.cli.console import Degradation, Threads, errors, out, say
+from mrlift.cli.train import need
 
 if TYPE_CHECKING:
     from mrlift.benchmark.quality import SeriesQuality
 
-bench = typer.Typer(help="Measure quality on data of your own.", no_args_is_help=True)
+bench = typer.Typer(help="Measure quality and speed, here and on your data.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
     app.add_typer(bench, name="bench")
-
-
-@bench.callback()
-def _group() -> None:
-    """Keep `quality` a subcommand while it is the only one."""
 
 
 @bench.command()
@@ -63,7 +59,7 @@ def quality(
 
     from mrlift.benchmark.quality import as_json, measure
     from mrlift.inference.zoo import load_model
-    from mrlift.io import refuse_existing, replacing
+    from mrlift.io import refuse_existing
 
     loaded = load_model(model, scale=scale, degradation=degradation, threads=threads)
     kind = degradation or loaded.card.degradation
@@ -97,7 +93,61 @@ def quality(
     add("mean over series", sum(r.slices for r in results), np.mean(rows, axis=0).tolist())
     out().print(table)
     if json:
-        command = "mrlift " + " ".join(Path(a).name if os.sep in a else a for a in sys.argv[1:])
-        content = json_module.dumps(as_json(results, loaded, kind, sigma, command), indent=2)
-        with replacing(json, overwrite=True) as part:
-            part.write_text(content + "\n", encoding="utf-8")
+        write_json(json, as_json(results, loaded, kind, sigma, command_line()))
+
+
+@bench.command()
+def training(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file, see recipes/.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="STORE", help="Made by `mrlift data prepare`.")
+    ],
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Measurements of each.")] = 7,
+    threads: Threads = 0,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
+) -> None:
+    """Compare training steps of RECIPE with a bare stack of the same convolutions.
+
+    Both run forward and backward, in turn, and medians are compared; the step includes drawing
+    patches, the loss and the optimiser. Needs `pip install mrlift[train]`.
+    """
+    need("torch", "h5py", "tensorboard")
+    import tempfile
+    from dataclasses import asdict
+
+    import torch
+
+    from mrlift.benchmark.quality import circumstances
+    from mrlift.io import refuse_existing
+    from mrlift.training.config import load_recipe
+    from mrlift.training.store import SliceStore
+    from mrlift.training.throughput import measure
+
+    if json:
+        refuse_existing(json, overwrite=True)
+    if threads:
+        torch.set_num_threads(threads)
+    settings = load_recipe(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(settings, SliceStore(data), Path(folder), rounds)
+    say(
+        f"step {found.step_seconds:.3f} s, {found.step_rate:.1f} GFLOP/s; bare stack "
+        f"{found.bare_seconds:.3f} s, {found.bare_rate:.1f} GFLOP/s; ratio {found.ratio:.1%}"
+    )
+    if json:
+        facts = {"recipe": recipe.name, "threads": torch.get_num_threads(), "rounds": rounds}
+        record = circumstances(command_line()) | facts | asdict(found) | {"ratio": found.ratio}
+        write_json(json, record)
+
+
+def command_line() -> str:
+    """The command as typed, with names of files in place of paths."""
+    return "mrlift " + " ".join(Path(a).name if os.sep in a else a for a in sys.argv[1:])
+
+
+def write_json(file: Path, record: dict[str, object]) -> None:
+    """Write a result whole or not at all."""
+    from mrlift.io import replacing
+
+    with replacing(file, overwrite=True) as part:
+        part.write_text(json_module.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -35,7 +35,7 @@ class Unit(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, c, h, w)."""
-        y: Tensor = self.second(torch.relu(self.first(torch.relu(u))))
+        y: Tensor = self.second(torch.relu_(self.first(torch.relu(u))))
         return y
 
 

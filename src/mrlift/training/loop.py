@@ -139,7 +139,7 @@ class Run:
         seen: list[tuple[float, float]] = []
         with Curves(self.folder, self.history, write=self.rank == 0) as curves:
             while self.step < self.steps:
-                seen.append(self._advance())
+                seen.append(self.advance())
                 now = time.monotonic()
                 timed_out = minutes is not None and now - began > 60 * minutes
                 over, due = self._agree(stop() or timed_out, now - saved > every)
@@ -189,8 +189,12 @@ class Run:
             self.folder,
         )
 
-    def _advance(self) -> tuple[float, float]:
-        """One step; returns loss and gradient norm."""
+    def advance(self) -> tuple[float, float]:
+        """One step, without saving; returns loss and gradient norm.
+
+        Raises:
+            DivergenceError: one of them is not finite.
+        """
         config = self.recipe.training
         rate = learning_rate(config, (self.step + 1) / self.steps)
         for group in self.optimiser.param_groups:
@@ -322,5 +326,5 @@ def _optimiser(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.
             weight_decay=config.weight_decay,
         )
     return torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )

@@ -1,0 +1,75 @@
+"""How near the training loop comes to the bare arithmetic of its convolutions."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mrlift.training.config import Recipe
+from mrlift.training.loop import Run
+from mrlift.training.store import SliceStore
+
+BACKWARD = 2  # a backward pass has twice the multiply-adds of the forward pass
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Medians of alternating measurements. Rates in GFLOP/s, two operations per multiply-add."""
+
+    step_seconds: float  # a whole training step, with its share of drawing patches
+    bare_seconds: float  # forward and backward pass of the same convolutions alone
+    step_rate: float
+    bare_rate: float
+
+    @property
+    def ratio(self) -> float:
+        """Rate of the step over the bare rate."""
+        return self.step_rate / self.bare_rate
+
+
+def measure(recipe: Recipe, store: SliceStore, folder: Path, rounds: int = 7) -> Throughput:
+    """Alternate steps of a run of `recipe` with passes through a bare stack of convolutions.
+
+    The stack has the convolutions of the recipe's units, on batches of the same size and memory
+    format: no ReLU, no sums, no loss, no optimiser, no data. Rates count the multiply-adds of the
+    3x3 convolutions and, of the step, of the N deconvolutions.
+
+    Args:
+        recipe: what to train.
+        store: where patches come from.
+        folder: for the run; nothing is left in it but an empty folder.
+        rounds: measurements of each, after one that does not count.
+    """
+    run = Run(recipe, store, folder)
+    channels, units = recipe.network.channels, recipe.network.units
+    batch, side = recipe.training.batch, recipe.data.lr_patch
+    bare = nn.Sequential(*(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2 * units)))
+    bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    given = torch.rand(batch, channels, side, side).to(memory_format=torch.channels_last)
+    given.requires_grad_()
+
+    def bare_pass() -> None:
+        bare.zero_grad()
+        bare(given).sum().backward()
+
+    steps, bares = [], []
+    for _ in range(rounds + 1):
+        bares.append(_seconds(bare_pass))
+        steps.append(_seconds(run.advance))
+    step, alone = float(np.median(steps[1:])), float(np.median(bares[1:]))
+    pixels = batch * side**2 * 2 * (1 + BACKWARD) / 1e9
+    inner = 2 * units * 9 * channels**2
+    taps = math.prod(run.network.deconv.kernel_size)
+    whole = inner + 9 * channels + (units * channels + 1) * taps
+    return Throughput(step, alone, pixels * whole / step, pixels * inner / alone)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
