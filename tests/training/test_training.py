@@ -75,8 +75,9 @@ class TestRecipes:
             ({"network": 3}, "expected a table"),
             ({"training": {"batch": 0}}, "must be positive"),
             ({"training": {"warmup": 1.0}}, r"in \[0, 1\)"),
-            ({"data": {"rescale": ["a"]}}, "factors"),
-            ({"data": {"exclude": {"a": [1]}}}, "pairs"),
+            ({"data": {"rescale": ["a"]}}, "expected float, found str"),
+            ({"data": {"rescale": [3]}}, "factors"),
+            ({"data": {"exclude": {"a": [1]}}}, "expected 2 values, found 1"),
         ],
     )
     def test_mistakes_are_named(self, table, message):
