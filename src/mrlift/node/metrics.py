@@ -10,6 +10,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Histogram,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -25,6 +26,7 @@ class Metrics:
     """Counters since the start, and gauges that are read from the queue when asked for."""
 
     def __init__(self, queue: Queue, destinations: tuple[str, ...]) -> None:
+        disable_created_metrics()  # a second series beside each counter, of no use here
         self.registry = CollectorRegistry()
         self.instances = self._counter("instances", "C-STORE requests by outcome", "outcome")
         self.associations = self._counter(

@@ -25,7 +25,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,23 +112,32 @@ class Queue:
         self.incoming, self.work = folder / "incoming", folder / "work"
         self.series, self.results = folder / "series", folder / "results"
         self._guard = threading.Lock()
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for part in (self.incoming, self.work, self.series, self.results):
-                make_folder(part)
-            self._lock = (folder / "lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._database = _open(folder / "queue.sqlite")
-            self._remove_leftovers()
-        except BlockingIOError as error:
-            raise OutputError(f"Another node uses the queue {folder}: stop it first.") from error
-        except OSError as error:
-            raise OutputError(f"Cannot use the queue {folder}: {error.strerror}.") from error
-        except sqlite3.Error as error:
-            raise OutputError(
-                f"{folder}/queue.sqlite cannot be used: {error}. Move the folder away to begin "
-                "with an empty queue."
-            ) from error
+        with ExitStack() as undo:
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for part in (self.incoming, self.work, self.series, self.results):
+                    make_folder(part)
+                self._lock = undo.enter_context((folder / "lock").open("w"))
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file = folder / "queue.sqlite"
+                self._database = sqlite3.connect(
+                    file, isolation_level=None, check_same_thread=False
+                )
+                undo.callback(self._database.close)
+                _set_up(self._database, folder)
+                self._remove_leftovers()
+            except BlockingIOError as error:
+                raise OutputError(
+                    f"Another node uses the queue {folder}: stop it first."
+                ) from error
+            except OSError as error:
+                raise OutputError(f"Cannot use the queue {folder}: {error.strerror}.") from error
+            except sqlite3.Error as error:
+                raise OutputError(
+                    f"{folder}/queue.sqlite cannot be used: {error}. Move the folder away to "
+                    "begin with an empty queue."
+                ) from error
+            undo.pop_all()
 
     def close(self) -> None:
         """Let another process have the queue."""
@@ -343,18 +352,16 @@ class Queue:
                 file.unlink()
 
 
-def _open(file: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+def _set_up(database: sqlite3.Connection, folder: Path) -> None:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits when power fails
     database.execute("PRAGMA foreign_keys = ON")
     ((version,),) = database.execute("PRAGMA user_version")
     if version == 0:
         database.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
-        sync(file.parent)
+        sync(folder)
     elif version != VERSION:
         raise sqlite3.DatabaseError(f"version {version} of the queue, expected {VERSION}")
-    return database
 
 
 def _file_name(uid: str) -> str:

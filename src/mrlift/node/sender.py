@@ -56,7 +56,7 @@ class Sender(threading.Thread):
         stop: threading.Event,
     ) -> None:
         super().__init__(name=f"sender-{config.name}", daemon=True)
-        self._config, self._queue, self._metrics, self._stop = config, queue, metrics, stop
+        self._config, self._queue, self._metrics, self._ending = config, queue, metrics, stop
         self._tls = client_context(config.tls) if config.tls else None
         self._ae = AE(ae_title)
         self._ae.acse_timeout = self._ae.dimse_timeout = config.timeout
@@ -68,7 +68,7 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Deliver until `stop` is set."""
-        while not self._stop.is_set():
+        while not self._ending.is_set():
             self.news.clear()
             try:
                 wait = self._deliver_what_is_due()
@@ -76,7 +76,7 @@ class Sender(threading.Thread):
                 log.error("%s: cannot send: %s", self._config.name, type(error).__name__)
                 wait = self._config.retry
             if self._unreachable:
-                self._stop.wait(wait)  # news of other results do not help here
+                self._ending.wait(wait)  # news of other results do not help here
             else:
                 self.news.wait(wait)
 
@@ -88,7 +88,7 @@ class Sender(threading.Thread):
     def _deliver_what_is_due(self) -> float:
         """Send what may be sent now; how long to wait, s."""
         for delivery in self._queue.pending(self._config.name):
-            if self._stop.is_set():
+            if self._ending.is_set():
                 return 0.0
             if self._due.get(delivery.result, 0.0) > time.monotonic():
                 continue
@@ -122,7 +122,7 @@ class Sender(threading.Thread):
         association = self._associate(_contexts(files))
         try:
             for file in files:
-                if self._stop.is_set():
+                if self._ending.is_set():
                     return
                 self._send(association, file)
         finally:

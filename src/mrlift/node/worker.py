@@ -55,7 +55,7 @@ class Worker(threading.Thread):
     ) -> None:
         super().__init__(name="worker", daemon=True)
         self._config, self._queue, self._metrics = config, queue, metrics
-        self._stop, self._made = stop, made
+        self._ending, self._made = stop, made
         self._models = _models(config)
         self._news = threading.Condition()
         # Not on disk: after a restart the peers too need time to come back, so every series that
@@ -76,7 +76,7 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         """Process series until `stop` is set."""
-        while not self._stop.is_set():
+        while not self._ending.is_set():
             try:
                 series = self._next()
                 if series is not None:
@@ -87,7 +87,7 @@ class Worker(threading.Thread):
                 return
             except Exception as error:  # of the queue's disk; the thread must outlive it
                 log.error("the queue cannot be used: %s", type(error).__name__)
-                self._stop.wait(self._config.queue.quiet)
+                self._ending.wait(self._config.queue.quiet)
 
     def _later(self) -> float:
         return time.monotonic() + self._config.queue.quiet
@@ -96,7 +96,7 @@ class Worker(threading.Thread):
         """The next complete series, or None after a while without any."""
         with self._news:
             wait = min(self._due.values(), default=time.monotonic() + 60.0) - time.monotonic()
-            if wait > 0 and not self._stop.is_set():
+            if wait > 0 and not self._ending.is_set():
                 self._news.wait(min(wait, 60.0))
             now = time.monotonic()
             attempts = self._queue.receiving()
@@ -106,7 +106,7 @@ class Worker(threading.Thread):
                 for series, due in self._due.items()
                 if due <= now
             )
-            if not ready or self._stop.is_set():
+            if not ready or self._ending.is_set():
                 return None
             series = ready[0][2]
             del self._due[series]
@@ -193,7 +193,7 @@ class Worker(threading.Thread):
         """Write the derived series of the instances in `work`; its SeriesInstanceUID."""
 
         def step(done: int, total: int) -> None:
-            if self._stop.is_set():
+            if self._ending.is_set():
                 raise _StoppedError
 
         model = self._models[rule.model, rule.scale]
