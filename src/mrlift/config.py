@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import tomllib
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from mrlift.errors import ConfigError
@@ -39,8 +40,8 @@ def load_toml(path: Path, kind: type[T]) -> T:
 def from_table(kind: type[T], table: object, section: str = "") -> T:
     """The dataclass `kind` from the nested dictionary that TOML holds.
 
-    Fields may be str, bool, int, float, Literal, dataclasses, and tuples and dictionaries of
-    these. `section` is the name of the table in messages.
+    Fields may be str, bool, int, float, Literal, dataclasses, tuples and dictionaries of these,
+    and any of them or None. `section` is the name of the table in messages.
 
     Raises:
         ConfigError: an unknown, missing or ill-typed entry.
@@ -66,6 +67,8 @@ def from_table(kind: type[T], table: object, section: str = "") -> T:
 def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401
     """`value` as the type `hint`."""
     origin, inner = get_origin(hint), get_args(hint)
+    if origin is UnionType:  # X | None: TOML has no null, so what is stated is an X
+        return _value(inner[0], value, key)
     if dataclasses.is_dataclass(hint):
         return from_table(hint, value, key)  # type: ignore[arg-type]
     if origin is Literal:

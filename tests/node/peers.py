@@ -74,7 +74,7 @@ class Node:
     """`mrlift node` in a process of its own, which can be killed and started again."""
 
     def __init__(
-        self, folder, destinations, *, quiet=1.0, server="", extra="", model=None, ports=None
+        self, folder, destinations, *, quiet=0.6, server="", extra="", model=None, ports=None
     ):
         self.folder = folder
         self.port, self.metrics_port = ports or (free_port(), free_port())

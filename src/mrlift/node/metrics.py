@@ -43,7 +43,7 @@ class Metrics:
         )
         for name in ("stored", "duplicate", "no_room", "malformed"):
             self.instances.labels(name)
-        for name in ("accepted", "rejected", "address", "broken"):
+        for name in ("accepted", "rejected", "address", "broken", "flood"):
             self.associations.labels(name)
         for name in ("processed", "ignored", "refused"):
             self.series.labels(name)

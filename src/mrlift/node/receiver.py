@@ -190,6 +190,7 @@ class Receiver:
 class _Server(ThreadedAssociationServer):
     """Looks at the address before anything is read, and never waits for a TLS handshake."""
 
+    request_queue_size = 64  # of connections; those beyond wait for a second before they retry
     allows: Callable[[str], bool]
     count: Callable[[str], None]
     most: int
@@ -209,11 +210,16 @@ class _Server(ThreadedAssociationServer):
         return connection, address  # type: ignore[return-value]
 
     def verify_request(self, request: object, client_address: tuple[str, int]) -> bool:
-        if self.allows(client_address[0]):
-            return True
-        self.count("address")
-        log.warning("hung up on %s: the address is not allowed", client_address[0])
-        return False
+        if not self.allows(client_address[0]):
+            self.count("address")
+            log.warning("hung up on %s: the address is not allowed", client_address[0])
+            return False
+        # An association takes two threads, a connection that is not one yet up to three. One
+        # too many is told so in DICOM's words; a flood of them is not even listened to.
+        if threading.active_count() > 10 + 4 * self.ae.maximum_associations:
+            self.count("flood")
+            return False
+        return True
 
     def handle_error(self, request: object, client_address: tuple[str, int]) -> None:
         self.count("broken")

@@ -167,7 +167,11 @@ class Worker(threading.Thread):
             self._queue.release(claim)
             raise
         except MrliftError as error:
-            self._refuse(claim, str(error), _words(error))
+            # Of the links nothing is left; the files themselves are kept.
+            told = [
+                t.replace(str(work), str(_note(claim).parent)) for t in (str(error), _words(error))
+            ]
+            self._refuse(claim, *told)
         except MemoryError:
             self._refuse(claim, "It needs more memory than this machine has.")
         except Exception as error:
