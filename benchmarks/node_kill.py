@@ -21,7 +21,8 @@ import threading
 import time
 import urllib.error
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -93,29 +94,28 @@ def series_in(orthanc: Orthanc, files: list[Path]) -> list[str]:
 
 
 def kill_and_restart(
-    node: Node, kills: int, span: float, chance: random.Random, record: list[dict[str, Any]]
-) -> None:
-    """SIGKILL at random moments of the next `span` seconds."""
-    began = time.monotonic()
-    for moment in sorted(chance.uniform(0.5, span) for _ in range(kills)):
-        time.sleep(max(0.0, moment - (time.monotonic() - began)))
-        try:
-            state = {
-                "receiving": node.metric('mrlift_node_series{state="receiving"}'),
-                "processed": node.metric('mrlift_node_series{state="processed"}'),
-                "unsent": sum(
-                    float(line.split()[-1])
-                    for line in node.get("/metrics")[1].splitlines()
-                    if line.startswith("mrlift_node_unsent_series{")
-                ),
-            }
-        except OSError:
-            state = {}
-        at = time.monotonic() - began
+    node: Node, kills: int, progress: Callable[[], float], chance: random.Random
+) -> list[dict[str, Any]]:
+    """SIGKILL at random points of the progress from 0 to 1; when they were, and what was on."""
+    began, record = time.monotonic(), []
+    for point in sorted(chance.uniform(0.0, 0.95) for _ in range(kills)):
+        while progress() < point:
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0.0, 0.5))
+        state = {}
+        with suppress(OSError):
+            for line in node.get("/metrics")[1].splitlines():
+                if line.startswith(("mrlift_node_series{", "mrlift_node_unsent_series{")):
+                    name = line.split('"')[1]
+                    state[f"unsent to {name}" if "unsent" in line else name] = int(
+                        float(line.split()[-1])
+                    )
+        seconds = time.monotonic() - began
         node.kill()
         time.sleep(chance.uniform(0.0, 1.0))
         node.start()
-        record.append({"second": round(at, 2), "series": state})
+        record.append({"second": round(seconds, 2), "progress": round(progress(), 2)} | state)
+    return record
 
 
 def judge(datasets: list[FileDataset], sources: set[str]) -> dict[str, Any]:
@@ -153,7 +153,6 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for f in files
     }
     tally: Counter[str] = Counter()
-    kills: list[dict[str, Any]] = []
     with ExitStack() as stack:
         copy_port = free_port()
         stack.enter_context(storescp(folder / "copy", copy_port))
@@ -180,7 +179,12 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         began = time.monotonic()
         for sender in senders:
             sender.start()
-        kill_and_restart(node, options.kills, options.span, chance, kills)
+
+        def progress() -> float:
+            accepted = tally["accepted from storescu"] + tally["accepted from Orthanc"]
+            return (accepted + len(list((folder / "copy").iterdir()))) / 2 / len(sources)
+
+        kills = kill_and_restart(node, options.kills, progress, chance)
         for sender in senders:
             sender.join()
         wait_until(node.idle, 300, "an end of all work")
@@ -219,7 +223,6 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=40)
     parser.add_argument("--instances", type=int, default=25, help="of each series")
     parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--span", type=float, default=40.0, help="seconds within which they fall")
     parser.add_argument("--pause", type=float, default=0.3, help="seconds between two series")
     parser.add_argument("--quiet", type=float, default=6.0, help="the node's quiet time, seconds")
     parser.add_argument("--seed", type=int, default=0)

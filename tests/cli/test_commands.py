@@ -28,7 +28,17 @@ def nifti(tmp_path):
 
 def test_help_names_every_command():
     text = run("--help").stdout
-    for name in ("upscale", "info", "models", "degrade", "evaluate", "train", "export", "bench"):
+    for name in (
+        "upscale",
+        "info",
+        "models",
+        "degrade",
+        "evaluate",
+        "train",
+        "export",
+        "bench",
+        "node",
+    ):
         assert name in text
         assert run(name, "--help").returncode == 0
 
