@@ -80,6 +80,8 @@ def need_pynetdicom() -> None:
     """End with a clear message where the extra is not installed."""
     from importlib.util import find_spec
 
+    if find_spec("fcntl") is None:
+        raise ConfigError("The node runs on Linux and macOS, not on this system.")
     missing = [name for name in ("pynetdicom", "prometheus_client") if find_spec(name) is None]
     if missing:
         raise ConfigError(

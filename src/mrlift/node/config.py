@@ -19,7 +19,13 @@ class TlsConfig:
     certificate: str = ""  # of this node, with its chain
     key: str = ""  # of the certificate
     ca: str = ""  # who signed the peers' certificates
-    check_name: bool = True  # a destination's certificate must bear its address
+
+
+@dataclass(frozen=True)
+class DestinationTlsConfig(TlsConfig):
+    """TLS towards a destination."""
+
+    check_name: bool = True  # its certificate must bear its address
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class DestinationConfig:
     address: str
     port: int
     ae_title: str
-    tls: TlsConfig | None = None
+    tls: DestinationTlsConfig | None = None
     timeout: float = 30.0  # s for the connection and for each answer
     retry: float = 5.0  # s until the second attempt; doubled after each failure ...
     retry_max: float = 600.0  # ... up to this

@@ -80,10 +80,14 @@ class Sender(threading.Thread):
             else:
                 self.news.wait(wait)
 
-    def close(self) -> None:
-        """Break off what is being sent."""
+    def close(self, patience: float) -> None:
+        """After `stop`: end with the instance that is being sent; break it off after `patience` s."""
         self.news.set()
-        self._ae.shutdown()
+        if self.ident is None:
+            return
+        self.join(patience)
+        if self.is_alive():
+            self._ae.shutdown()
 
     def _deliver_what_is_due(self) -> float:
         """Send what may be sent now; how long to wait, s."""
@@ -118,8 +122,12 @@ class Sender(threading.Thread):
         log.warning("%s: %s", self._config.name, text)
 
     def _deliver(self, delivery: Delivery) -> None:
-        files = sorted(delivery.folder.iterdir())
-        association = self._associate(_contexts(files))
+        try:
+            files = sorted(delivery.folder.iterdir())
+            contexts = _contexts(files)
+        except Exception as error:  # damaged files make the parser raise almost anything
+            raise _RefusedError("its files cannot be read") from error
+        association = self._associate(contexts)
         try:
             for file in files:
                 if self._ending.is_set():
@@ -158,7 +166,11 @@ class Sender(threading.Thread):
         if not association.is_established:
             raise _UnreachableError("the association broke")
         try:
-            status = association.send_c_store(pydicom.dcmread(file))
+            dataset = pydicom.dcmread(file)
+        except Exception as error:
+            raise _RefusedError(f"{file.name} cannot be read") from error
+        try:
+            status = association.send_c_store(dataset)
         except ValueError as error:
             raise _RefusedError("it takes neither the class nor the transfer syntax") from error
         except RuntimeError as error:

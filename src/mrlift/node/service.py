@@ -93,11 +93,10 @@ class Node:
         self._stop.set()
         self._receiver.close()
         self._worker.wake()
+        if self._worker.ident is not None:
+            self._worker.join(PATIENCE)
         for sender in self._senders:
-            sender.close()
-        for part in (self._worker, *self._senders):
-            if part.ident is not None:
-                part.join(PATIENCE)
+            sender.close(PATIENCE / len(self._senders))
         if self._endpoint:
             self._endpoint.close()
         self.queue.close()

@@ -3,7 +3,7 @@
 import ssl
 
 from mrlift.errors import ConfigError
-from mrlift.node.config import TlsConfig
+from mrlift.node.config import DestinationTlsConfig, TlsConfig
 
 
 def server_context(tls: TlsConfig) -> ssl.SSLContext:
@@ -15,7 +15,7 @@ def server_context(tls: TlsConfig) -> ssl.SSLContext:
     return _context(ssl.Purpose.CLIENT_AUTH, tls)
 
 
-def client_context(tls: TlsConfig) -> ssl.SSLContext:
+def client_context(tls: DestinationTlsConfig) -> ssl.SSLContext:
     """For outgoing associations; without a `ca`, those that the system trusts count.
 
     Raises:

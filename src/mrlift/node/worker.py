@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pydicom
 
-from mrlift.errors import InputError, MrliftError, OutputError
+from mrlift.errors import InputError, MrliftError, OutputError, SeriesChoiceError
 from mrlift.inference.pipeline import upscale
 from mrlift.inference.zoo import Model, load_model
 from mrlift.io import load, read_headers, save
@@ -265,6 +265,6 @@ def _words(error: Exception) -> str:
     """
     if not isinstance(error, MrliftError):
         return type(error).__name__
-    if error.__cause__ is None:
+    if error.__cause__ is None and not isinstance(error, SeriesChoiceError):  # which lists UIDs
         return str(error)
     return f"{type(error).__name__}, see refused.txt in its folder"
