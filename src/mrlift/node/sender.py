@@ -1,6 +1,7 @@
 """C-STORE SCU: every result to every destination, for as long as it takes."""
 
 import logging
+import socket
 import ssl
 import threading
 import time
@@ -81,7 +82,7 @@ class Sender(threading.Thread):
                 self.news.wait(wait)
 
     def close(self, patience: float) -> None:
-        """After `stop`: end with the instance that is being sent; break it off after `patience` s."""
+        """After `stop`: end with the instance that is being sent, or break off, `patience` in s."""
         self.news.set()
         if self.ident is None:
             return
@@ -154,7 +155,10 @@ class Sender(threading.Thread):
             contexts=contexts,
             ae_title=config.ae_title,
             tls_args=tls,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _limit_waiting)],
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, _set_up_socket),
+                (evt.EVT_DATA_SENT, _hurry),
+            ],
         )
         if association.is_established:
             return association
@@ -197,8 +201,22 @@ def _contexts(files: list[Path]) -> list[PresentationContext]:
     ]
 
 
-def _limit_waiting(event: evt.Event) -> None:
-    """A destination may fall silent within a PDU, for whose rest pynetdicom waits for ever."""
+def _set_up_socket(event: evt.Event) -> None:
+    """What pynetdicom leaves out: no waiting for ever within a PDU, none at all before sending."""
     connection = event.assoc.dul.socket and event.assoc.dul.socket.socket
     if connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(event.assoc.network_timeout)
+
+
+def _hurry(event: evt.Event) -> None:
+    """Acknowledge at once what a destination says next.
+
+    An answer comes in two parts, of which the second waits for the acknowledgement of the first.
+    An instance of 0.5 MB took dcmtk's storescp 49 ms; with this and TCP_NODELAY it takes 21, and 5
+    where it allows large PDUs.
+    """
+    connection = event.assoc.dul.socket and event.assoc.dul.socket.socket
+    option = getattr(socket, "TCP_QUICKACK", None)  # of Linux
+    if connection and option is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, option, 1)
