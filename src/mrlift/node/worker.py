@@ -114,6 +114,7 @@ class Worker(threading.Thread):
 
     def _process(self, series: int) -> None:
         """Bring a series to its end, or leave it for another try."""
+        result = self._queue.new_result()
         try:
             claim = self._queue.begin(series)
             if claim is None:
@@ -123,62 +124,59 @@ class Worker(threading.Thread):
                 self._refuse(
                     claim, f"The process ended {ATTEMPTS} times while it worked on this series."
                 )
-                return
-            self._derive(claim)
+            else:
+                self._attempt(claim, result)
         except (OSError, OutputError, sqlite3.Error) as error:
+            # Whether a row was written before SQLite failed is not known: its files stay.
+            if not isinstance(error, sqlite3.Error):
+                shutil.rmtree(result, ignore_errors=True)
             log.error("series %d: cannot write, another try later: %s", series, _words(error))
             with self._news:
                 self._due.setdefault(series, self._later())
 
-    def _derive(self, claim: Claim) -> None:
-        work, result = self._queue.work / str(claim.series), self._queue.new_result()
+    def _attempt(self, claim: Claim, result: Path) -> None:
+        """Process a series; what is wrong with it costs this series only."""
+        work = self._queue.work / str(claim.series)
         try:
-            header = _first_header(claim)
-            rule, reason = self._rule_for(header)
-            if rule is None:
-                self._set_aside(claim, "ignored", reason)
-                return
-            began = time.monotonic()
-            _link(claim, work)
-            uid = self._upscale(work, result, rule)
-            sync_tree(result)
-            destinations = tuple(d.name for d in self._config.destination)
-            if not self._queue.finish(claim, result, uid, destinations):
-                log.info("series %d: more instances came in meanwhile", claim.series)
-                self.arrived(claim.series)
-                shutil.rmtree(result)
-                return
-            seconds = time.monotonic() - began
-            self._metrics.seconds.observe(seconds)
-            self._metrics.series.labels("processed").inc()
-            log.info(
-                "series %d: %d instances upscaled in %.1f s",
-                claim.series, len(claim.files), seconds,
-            )  # fmt: skip
-            self._made()
-        except _StoppedError:
-            self._queue.release(claim)
-            raise
-        except (OutputError, OSError, sqlite3.Error) as error:
-            shutil.rmtree(result, ignore_errors=True)
-            if isinstance(error, FileNotFoundError):
-                self._refuse(claim, "An instance is missing from the queue's folder.")
-                return
+            self._derive(claim, work, result)
+        except FileNotFoundError:
+            self._refuse(claim, "An instance is missing from the queue's folder.")
+        except (_StoppedError, OutputError, OSError, sqlite3.Error):
             self._queue.release(claim)
             raise
         except MrliftError as error:
             # Of the links nothing is left; the files themselves are kept.
-            told = [
-                t.replace(str(work), str(_note(claim).parent)) for t in (str(error), _words(error))
-            ]
-            self._refuse(claim, *told)
+            words = (str(error), _words(error))
+            self._refuse(claim, *(w.replace(str(work), str(_note(claim).parent)) for w in words))
         except MemoryError:
             self._refuse(claim, "It needs more memory than this machine has.")
         except Exception as error:
-            # A fault of mrlift must cost one series, not the node.
             self._refuse(claim, f"A fault of mrlift: {type(error).__name__}.")
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    def _derive(self, claim: Claim, work: Path, result: Path) -> None:
+        rule, reason = self._rule_for(_first_header(claim))
+        if rule is None:
+            self._set_aside(claim, "ignored", reason)
+            return
+        began = time.monotonic()
+        _link(claim, work)
+        uid = self._upscale(work, result, rule)
+        sync_tree(result)
+        destinations = tuple(d.name for d in self._config.destination)
+        if not self._queue.finish(claim, result, uid, destinations):
+            log.info("series %d: more instances came in meanwhile", claim.series)
+            self.arrived(claim.series)
+            shutil.rmtree(result, ignore_errors=True)
+            return
+        seconds = time.monotonic() - began
+        self._metrics.seconds.observe(seconds)
+        self._metrics.series.labels("processed").inc()
+        log.info(
+            "series %d: %d instances upscaled in %.1f s", claim.series, len(claim.files), seconds
+        )
+        self._made()
 
     def _rule_for(self, header: pydicom.Dataset) -> tuple[RuleConfig | None, str]:
         """The rule that a series falls under, or None and why it is left alone."""
