@@ -86,6 +86,24 @@ def send_with_orthanc(ids: list[str], orthanc: Orthanc, tally: Counter[str], pau
         time.sleep(pause)
 
 
+def the_senders(
+    everything: list[list[Path]],
+    node: Node,
+    orthanc: Orthanc | None,
+    tally: Counter[str],
+    pause: float,
+) -> list[threading.Thread]:
+    """Threads that send half of the series each, or one for all without Orthanc."""
+    half = len(everything) // 2 if orthanc else len(everything)
+    calls: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
+        (send_with_storescu, (everything[:half], node, tally, pause))
+    ]
+    if orthanc:
+        ids = series_in(orthanc, [f for files in everything[half:] for f in files])
+        calls.append((send_with_orthanc, (ids, orthanc, tally, pause)))
+    return [threading.Thread(target=call, args=arguments) for call, arguments in calls]
+
+
 def series_in(orthanc: Orthanc, files: list[Path]) -> list[str]:
     """Put series into Orthanc's storage; their identifiers there."""
     return list(
@@ -163,19 +181,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             stack.enter_context(orthanc.serving())
         node = Node(folder, destinations, quiet=options.quiet, ports=ports)
         stack.enter_context(node)
-        half = options.series // 2 if orthanc else options.series
-        senders = [
-            threading.Thread(
-                target=send_with_storescu, args=(everything[:half], node, tally, options.pause)
-            )
-        ]
-        if orthanc:
-            ids = series_in(orthanc, [f for files in everything[half:] for f in files])
-            senders.append(
-                threading.Thread(
-                    target=send_with_orthanc, args=(ids, orthanc, tally, options.pause)
-                )
-            )
+        senders = the_senders(everything, node, orthanc, tally, options.pause)
         began = time.monotonic()
         for sender in senders:
             sender.start()
