@@ -5,6 +5,7 @@ import tomllib
 import pytest
 from conftest import ROOT
 
+from mrlift.cli.node import need_pynetdicom
 from mrlift.errors import ConfigError
 from mrlift.node.config import (
     DestinationConfig,
@@ -112,3 +113,10 @@ def test_addresses():
     for address in ("10.2.0.1", "::2", "192.168.1.8", "fe80::1%eth0"):
         assert not address_allowed(address, allowed)
     assert NodeConfig.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize(("absent", "words"), [("pynetdicom", "node"), ("fcntl", "Linux")])
+def test_what_the_command_needs_is_named(monkeypatch, absent, words):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == absent else name)
+    with pytest.raises(ConfigError, match=words):
+        need_pynetdicom()
