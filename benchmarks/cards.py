@@ -92,7 +92,8 @@ def page(card: dict, results: dict) -> str:
         f"| grid | {card['grid']} |",
         f"| intensities | 1.0 is the {card['normalisation']} |",
         f"| trained on | {training['slices']:,} slices, {training['series']} series, "
-        f"{training['patients']} patients; {', '.join(training.get('contrasts', ['T1, T2, FLAIR']))}; "
+        f"{training['patients']} patients; "
+        f"{', '.join(training.get('contrasts', ['T1', 'T2', 'FLAIR']))}; "
         f"in-plane spacing {low:.2g} to {high:.2g} mm |",
         f"| degradation | {DEGRADED[card['degradation']]}{added if kspace else ''} |",
         f"| budget | {training['lr_pixels'] / 1e6:.3g} million LR pixels"
@@ -107,7 +108,7 @@ def page(card: dict, results: dict) -> str:
         *(f"- {source}" for source in card["data"]),
         "",
         "## Figures",
-        f"On series that were never trained on, degraded as above"
+        "On series that were never trained on, degraded as above"
         + (f" with noise of {results['noise']:g}" if kspace else "")
         + ". How: [measuring](../../explanation/measuring.md). "
         f"Command: `{results['command']}`; {results['machine']}, commit {results['commit']}, "
@@ -125,8 +126,8 @@ def page(card: dict, results: dict) -> str:
         *(f"- {name}: {value:+.2f}" for name, value in card["metrics"].items()),
         "",
         "## Limits",
-        "Brains and magnitude images only. Detail below the resolution of the input is estimated from "
-        "other heads and can be wrong. Not a medical device.",
+        "Brains and magnitude images only. Detail below the resolution of the input is estimated "
+        "from other heads and can be wrong. Not a medical device.",
     ]
     return "\n".join(lines) + "\n"
 

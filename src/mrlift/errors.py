@@ -8,7 +8,7 @@
     │   └── SeriesChoiceError     2   a folder holds several series and none was chosen
     ├── OutputError               3   the result cannot be written; nothing half-written is left
     ├── ModelError                4   weights or their card are missing, damaged or do not fit
-    ├── ConfigError               5   a training recipe has a wrong or unknown entry
+    ├── ConfigError               5   a recipe or configuration has a wrong or unknown entry
     └── DivergenceError           6   training left the finite numbers
 
 Messages say what was expected, what was found and what to do about it. They never carry
@@ -49,7 +49,7 @@ class ModelError(MrliftError):
 
 
 class ConfigError(MrliftError):
-    """A training recipe has an unknown key or a value of the wrong kind."""
+    """A recipe or configuration has an unknown key or a value of the wrong kind."""
 
     exit_code = 5
 

@@ -38,6 +38,7 @@ def test_help_names_every_command():
         "export",
         "bench",
         "data",
+        "node",
     ):
         assert name in text
         assert run(name, "--help").returncode == 0

@@ -205,10 +205,10 @@ exclude = [1, 4]
             ("a = = 1", "not valid TOML"),
             ("[[sources]]\n", "Did you mean 'source'"),
             ("[[source]]\nlicense = 'x'\n", "Did you mean 'licence'"),
-            ("[source]\nname = 'x'\n", r"tables \[\[source"),
-            ("[[source]]\nexclude = [1]\n", "two slice numbers"),
+            ("[source]\nname = 'x'\n", "expected a list"),
+            ("[[source]]\nexclude = [1]\n", "expected 2 values"),
             ("[[source]]\npatient = '('\n", "source.patient"),
-            ("validation = 'a'\n", "list of patients"),
+            ("validation = 'a'\n", "expected a list"),
         ],
     )
     def test_mistakes_are_named(self, tmp_path, text, message):

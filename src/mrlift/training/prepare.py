@@ -91,17 +91,17 @@ def prepare(
         new_store(part, foreground=rules.foreground, seed=rules.seed) as writer,
     ):
         for folder in folders:
-            sheets: dict[Path, Sources] = {}
+            known: dict[Path, Sources] = {}
             for path, series in _found(folder, skipped):
                 name = _name(path, folder, series)
                 report(name)
-                sheet = _sheet(path, folder, sources, sheets)
-                named.update(dict.fromkeys(sheet.validation, "validation"))
-                named.update(dict.fromkeys(sheet.test, "test"))
-                if sheet.relative(path) in sheet.test_series:
+                about = _sources(path, folder, sources, known)
+                named.update(dict.fromkeys(about.sheet.validation, "validation"))
+                named.update(dict.fromkeys(about.sheet.test, "test"))
+                if about.relative(path) in about.test_series:
                     tested.add(name)
                 try:
-                    _add(writer, name, path, load(path, series=series), sheet, rules)
+                    _add(writer, name, path, load(path, series=series), about, rules)
                 except InputError as error:
                     skipped[name] = str(error)
         if not writer.records:
@@ -150,9 +150,9 @@ def _found(folder: Path, skipped: dict[str, str]) -> Iterator[tuple[Path, str | 
 
 
 def _add(
-    writer: StoreWriter, name: str, path: Path, volume: Volume, sheet: Sources, rules: Rules
+    writer: StoreWriter, name: str, path: Path, volume: Volume, about: Sources, rules: Rules
 ) -> None:
-    source = sheet.of(path)
+    source = about.of(path)
     stack: NDArray[np.number] = volume.slices()
     if min(stack.shape[1:]) < SMALLEST:
         raise InputError(f"Slices of {stack.shape[1]}x{stack.shape[2]} are too small.")
@@ -164,7 +164,7 @@ def _add(
         stack = crop_spectrum(stack, shares)
         first, second = first * old[1] / stack.shape[1], second * old[2] / stack.shape[2]
     unit = series_scale(stack)
-    start, end = source.exclude or (0, 0)
+    start, end = source.exclude
     kept = [
         index
         for index, image in enumerate(stack)
@@ -179,7 +179,7 @@ def _add(
         stack[kept],
         unit,
         name=name,
-        patient=patient_of(path, volume, sheet),
+        patient=patient_of(path, volume, about),
         source=source.name,
         licence=source.licence,
         contrast=contrast_of(path, volume),
@@ -190,7 +190,7 @@ def _add(
     )
 
 
-def _sheet(path: Path, folder: Path, given: Path | None, known: dict[Path, Sources]) -> Sources:
+def _sources(path: Path, folder: Path, given: Path | None, known: dict[Path, Sources]) -> Sources:
     """The sources.toml that holds for a series."""
     home = folder
     file = given

@@ -15,11 +15,10 @@ import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
+from mrlift.config import load_toml
 from mrlift.errors import ConfigError
 from mrlift.io import SeriesSource
-from mrlift.training.config import read_section, refuse_unknown
 from mrlift.volume import Volume
 
 NAME = "sources.toml"
@@ -43,23 +42,36 @@ class Source:
     licence: str = "not stated"
     url: str = ""
     patient: str = ""
-    exclude: tuple[int, ...] = ()
+    exclude: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.patient)
+        except re.error as error:
+            raise ConfigError(f"source.patient = {self.patient!r}: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The content of a `sources.toml`."""
+
+    source: tuple[Source, ...] = ()
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Sources:
-    """A `sources.toml`, and the folder that its patterns are relative to."""
+    """A sheet, the folder that its patterns are relative to, and the split beside it."""
 
     folder: Path
-    source: tuple[Source, ...] = ()
-    validation: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
+    sheet: Sheet = Sheet()
     test_series: tuple[str, ...] = ()  # paths below the folder
 
     def of(self, path: Path) -> Source:
         """The first source that matches a series' path, else one that states nothing."""
         names = (self.relative(path), f"{self.relative(path)}/")  # "a/**" is a folder a as well
-        matching = (s for s in self.source if any(fnmatch(name, s.match) for name in names))
+        matching = (s for s in self.sheet.source if any(fnmatch(name, s.match) for name in names))
         return next(matching, Source())
 
     def relative(self, path: Path) -> str:
@@ -68,26 +80,12 @@ class Sources:
 
 
 def load_sources(file: Path, folder: Path) -> Sources:
-    """Read a `sources.toml` whose patterns are relative to `folder`.
+    """Read a `sources.toml` whose patterns are relative to `folder`, and the split in there.
 
     Raises:
-        ConfigError: it cannot be read, or holds an unknown or ill-typed entry.
+        ConfigError: one cannot be read, or holds an unknown or ill-typed entry.
     """
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-        refuse_unknown(["source", "validation", "test"], table, "")
-        rows = table.get("source", [])
-        if not isinstance(rows, list):
-            raise ConfigError("expected tables [[source]].")
-        parts = {key: _names(table.get(key, []), key) for key in ("validation", "test")}
-        drawn = _test_series(folder / SPLIT)
-        return Sources(folder, tuple(_source(row) for row in rows), test_series=drawn, **parts)
-    except OSError as error:
-        raise ConfigError(f"Cannot read {file}: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}.") from error
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
+    return Sources(folder, load_toml(file, Sheet), _test_series(folder / SPLIT))
 
 
 def patient_of(path: Path, volume: Volume, sources: Sources) -> str:
@@ -123,27 +121,10 @@ def contrast_of(path: Path, volume: Volume) -> str:
     return next(found, "other")
 
 
-def _source(row: Any) -> Source:  # noqa: ANN401
-    source: Source = read_section(Source, row, "source")
-    if len(source.exclude) not in (0, 2) or not all(isinstance(n, int) for n in source.exclude):
-        raise ConfigError(f"source.exclude = {list(source.exclude)}: expected two slice numbers.")
-    try:
-        re.compile(source.patient)
-    except re.error as error:
-        raise ConfigError(f"source.patient = {source.patient!r}: {error}.") from error
-    return source
-
-
 def _test_series(file: Path) -> tuple[str, ...]:
     if not file.is_file():
         return ()
     try:
         return tuple(tomllib.loads(file.read_text(encoding="utf-8"))["test"]["series"])
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"expected a list test.series in {file}.") from error
-
-
-def _names(value: Any, key: str) -> tuple[str, ...]:  # noqa: ANN401
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise ConfigError(f"{key} = {value!r}: expected a list of patients.")
-    return tuple(value)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ConfigError(f"{file}: expected TOML with a list test.series.") from error
