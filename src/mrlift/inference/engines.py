@@ -1,5 +1,6 @@
 """Engines: callables from LR slices (n, h, w) to SR slices (n, H, W), both float32."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,20 @@ Slices = NDArray[np.float32]
 Engine = Callable[[Slices], Slices]
 
 
+def cores() -> int:
+    """Cores that this process may use: its affinity, and where a container sets one its quota."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have none
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        count = min(count, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroups, or "max": no limit
+        pass
+    return count
+
+
 def onnx_engine(weights: Path, threads: int = 0) -> Engine:
     """ONNX Runtime on the CPU.
 
@@ -25,7 +40,7 @@ def onnx_engine(weights: Path, threads: int = 0) -> Engine:
         ModelError: the file is not a network that ONNX Runtime can load.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 3  # errors only: the library is silent
     try:
         session = onnxruntime.InferenceSession(
