@@ -7,7 +7,6 @@ series.
 """
 
 import os
-import platform
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from mrlift._version import __version__
 from mrlift.benchmark.comparison import compare
 from mrlift.errors import InputError
 from mrlift.inference.degradation import degrade
+from mrlift.inference.engines import processor
 from mrlift.inference.pipeline import upscale
 from mrlift.inference.zoo import Model
 from mrlift.io import find_series, load
@@ -86,7 +86,7 @@ def as_json(results: list[SeriesQuality], model: Model, command: str) -> dict[st
     return {
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": machine(),
         "version": __version__,
         "model": model.card.name,
@@ -100,15 +100,11 @@ def as_json(results: list[SeriesQuality], model: Model, command: str) -> dict[st
 
 def machine() -> str:
     """Processor and number of cores, for the record."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")  # on Linux `platform` knows no more than the architecture
-    if info.exists():
-        lines = info.read_text(encoding="utf-8").splitlines()
-        name = next((x.split(":", 1)[1].strip() for x in lines if "model name" in x), name)
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{processor()}, {os.cpu_count()} cores"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The version of the source that runs, for the record."""
     try:
         asked = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

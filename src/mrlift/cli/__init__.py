@@ -10,8 +10,9 @@ from typing import NoReturn
 
 import typer
 
-from mrlift.cli import bench, degrade, evaluate, info, models, train, upscale
-from mrlift.cli.console import errors, fail
+from mrlift.cli import bench, degrade, engines, evaluate, info, models, train, upscale
+from mrlift.cli.console import errors as error_console
+from mrlift.cli.console import fail
 from mrlift.errors import MrliftError
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (upscale, info, models, degrade, evaluate, train, bench):
+for module in (upscale, info, models, engines, degrade, evaluate, train, bench):
     module.register(app)
 
 
@@ -54,7 +55,9 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("MRLIFT_DEBUG"):
             raise
-        errors().print(f"[bold red]mrlift failed:[/] {type(error).__name__}", highlight=False)
+        error_console().print(
+            f"[bold red]mrlift failed:[/] {type(error).__name__}", highlight=False
+        )
         fail(
             "This is a fault of mrlift. Run again with MRLIFT_DEBUG=1 for the traceback and "
             "please report it (without patient data).",

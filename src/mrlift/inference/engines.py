@@ -1,6 +1,7 @@
 """Engines: callables from LR slices (n, h, w) to SR slices (n, H, W), both float32."""
 
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,16 @@ def cores() -> int:
     except (OSError, ValueError):  # no cgroups, or "max": no limit
         pass
     return count
+
+
+def processor() -> str:
+    """What the processor calls itself."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")  # on Linux `platform` knows no more than the architecture
+    if info.exists():
+        lines = info.read_text(encoding="utf-8").splitlines()
+        name = next((x.split(":", 1)[1].strip() for x in lines if "model name" in x), name)
+    return name
 
 
 def onnx_engine(weights: Path, threads: int = 0) -> Engine:

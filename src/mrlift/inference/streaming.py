@@ -23,14 +23,16 @@ from mrlift.errors import ModelError
 from mrlift.graph import Array, Parts, parts, read_graph
 from mrlift.inference.engines import Engine, Slices, cores
 
-AREA = 4000  # LR samples of a strip: a tensor of 128 channels then takes 2 MB
+AREA = 2500  # LR samples of a strip: a tensor of 128 channels then takes 1.3 MB
 TILE = 6  # rows of a Winograd tile: F(6x6, 3x3)
-OFF = ("bf16_storage", "fp16_arithmetic", "fp16_packed", "fp16_storage",
-       "int8_arithmetic", "int8_inference", "int8_packed", "int8_storage", "vulkan_compute")  # fmt: skip
+OFF = (
+    "bf16_storage", "fp16_arithmetic", "fp16_packed", "fp16_storage",
+    "int8_arithmetic", "int8_inference", "int8_packed", "int8_storage", "vulkan_compute",
+)  # fmt: skip
 
 
 def ncnn_engine(weights: Path, threads: int = 0) -> Engine:
-    """ncnn on the CPU, in single precision.
+    """The library ncnn on the CPU, in single precision.
 
     Args:
         weights: an .onnx file of a multi-resolution learning network.

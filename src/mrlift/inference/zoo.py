@@ -1,11 +1,14 @@
 """Weights: those shipped with the package and those in files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mrlift.errors import ModelError
 from mrlift.inference.card import Card, load_card, verify
-from mrlift.inference.engines import Engine, onnx_engine
+from mrlift.inference.choice import CORES, choose, open_engine
+from mrlift.inference.engines import Engine
+from mrlift.inference.patches import CORE
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 DEFAULTS = {2: "mrl-x2-bicubic"}
@@ -13,10 +16,23 @@ DEFAULTS = {2: "mrl-x2-bicubic"}
 
 @dataclass(frozen=True)
 class Model:
-    """Weights with their card, ready to run."""
+    """Weights with their card, ready to run.
+
+    Attributes:
+        card: of the weights.
+        engine: LR slices to SR slices; may be called by several threads at once.
+        name: of the engine.
+        threads: that the engine takes; 0 for all cores.
+        core: LR samples a side of the largest patch that it is given, not counting overlap.
+        reopen: the same engine with another count of threads; None if there is no other.
+    """
 
     card: Card
     engine: Engine
+    name: str = "own"
+    threads: int = 0
+    reopen: Callable[[int], Engine] | None = None
+    core: int = CORE
 
 
 def shipped_cards() -> list[Card]:
@@ -25,7 +41,11 @@ def shipped_cards() -> list[Card]:
 
 
 def load_model(
-    model: str | Path | None = None, *, scale: int | None = None, threads: int = 0
+    model: str | Path | None = None,
+    *,
+    scale: int | None = None,
+    threads: int = 0,
+    engine: str | None = None,
 ) -> Model:
     """Load weights and their card.
 
@@ -34,10 +54,25 @@ def load_model(
             None takes the default of `scale`.
         scale: in-plane factor that the weights must have; None takes any, or 2 by default.
         threads: CPU threads; 0 takes all cores.
+        engine: "onnx", "ncnn" or "torch"; None takes the faster of the first two on this machine.
 
     Raises:
-        ModelError: no such weights, damaged weights, or weights of another scale.
+        ModelError: no such weights, damaged weights, weights of another scale, or an engine that
+            is not installed or cannot run them.
     """
+    card, weights = find_weights(model, scale)
+    if engine is None:
+        engine = choose(card, weights, threads)[0].engine
+
+    def reopen(count: int) -> Engine:
+        return open_engine(engine, weights, card.sha256, count)
+
+    core = CORES.get(engine, CORE)
+    return Model(card, reopen(threads), engine, threads, reopen, core)
+
+
+def find_weights(model: str | Path | None, scale: int | None = None) -> tuple[Card, Path]:
+    """The verified card of weights, and their file; as `load_model` takes and raises."""
     weights = _find(model, 2 if scale is None else scale)
     card = load_card(weights.with_suffix(".json"))
     verify(card, weights)
@@ -46,7 +81,7 @@ def load_model(
             f"{card.name} upscales {card.scale} times, but scale {scale} was asked. "
             f"Ask for scale {card.scale} or choose another model."
         )
-    return Model(card, onnx_engine(weights, threads))
+    return card, weights
 
 
 def _find(model: str | Path | None, scale: int) -> Path:
