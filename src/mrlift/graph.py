@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from mrlift.errors import ModelError
 
 Array = NDArray[np.float32]
 Fields = list[tuple[int, int | memoryview]]
-KINDS = {1: np.dtype("<f4"), 10: np.dtype("<f2")}  # TensorProto.DataType
+KINDS: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 10: np.dtype("<f2")}  # TensorProto.DataType
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,9 @@ def parts(graph: Graph) -> Parts:
     Raises:
         ModelError: the graph is that of another network.
     """
-    convolutions, shares, total = [], [], []
+    convolutions: list[tuple[Array, Array]] = []
+    shares: list[float] = []
+    total: list[float] = []
     weights = graph.weights
     slices = graph.nodes[0].inputs[0]
     last = graph.nodes[-1]

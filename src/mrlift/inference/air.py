@@ -18,7 +18,7 @@ LEVEL = 0.03  # of the series' scale, of a local mean: what stays below it for g
 PEAK = 0.1  # of the series' scale: a single sample above it is no noise of air
 WINDOW = 5  # samples a side of the local mean: it has a fifth of the noise of one sample
 MARGIN = 4  # samples around the object that still belong to it
-REACH = 8  # samples beyond BLEND that a patch which ends in air still reaches
+REACH = 6  # samples beyond BLEND that a patch which ends in air still reaches
 BLEND = 4  # further samples over which the network gives way to interpolation
 
 
@@ -75,8 +75,8 @@ def cover(mask: Mask, gap: int) -> list[Part]:
 
 def _boxes(mask: Mask, within: Part, gap: int) -> list[Part]:
     inner = mask[within.top : within.bottom, within.left : within.right]
-    rows = _runs(inner.any(axis=1), gap)
-    columns = _runs(inner.any(axis=0), gap)
+    rows = _runs(np.any(inner, axis=1), gap)
+    columns = _runs(np.any(inner, axis=0), gap)
     parts = [
         Part(within.top + top, within.top + bottom, within.left + left, within.left + right)
         for top, bottom in rows
@@ -102,6 +102,6 @@ def _mean(image: Slices) -> Slices:
     reach = WINDOW // 2
     padded = np.pad(image, reach, mode="symmetric")
     height, width = image.shape
-    rows = sum(padded[k : k + height] for k in range(WINDOW))
-    mean: Slices = sum(rows[:, k : k + width] for k in range(WINDOW)) / np.float32(WINDOW**2)
+    rows = np.add.reduce([padded[k : k + height] for k in range(WINDOW)])
+    mean: Slices = np.add.reduce([rows[:, k : k + width] for k in range(WINDOW)]) / WINDOW**2
     return mean
