@@ -78,7 +78,7 @@ def measure_size(
 
 
 def peak_megabytes(model: str, engine: str, size: int, threads: int) -> float | None:
-    """Peak memory of a process of its own that upscales one slice; None where Linux does not say."""
+    """Peak memory of a process of its own that upscales one slice; Linux only, else None."""
     code = (
         "import re, sys, numpy as np, mrlift\n"
         "model, engine, size, threads = sys.argv[1:]\n"
