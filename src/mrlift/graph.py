@@ -174,6 +174,13 @@ def parts(graph: Graph) -> Parts:
     Raises:
         ModelError: the graph is that of another network.
     """
+    try:
+        return _parts(graph)
+    except (KeyError, ValueError, IndexError) as error:
+        raise ModelError("The graph is not that of a multi-resolution learning network.") from error
+
+
+def _parts(graph: Graph) -> Parts:
     convolutions: list[tuple[Array, Array]] = []
     shares: list[float] = []
     total: list[float] = []
@@ -196,7 +203,7 @@ def parts(graph: Graph) -> Parts:
         or {node.operator for node in graph.nodes}
         != {"Conv", "Relu", "Add", "Mul", "Concat", "ConvTranspose"}
     ):
-        raise ModelError("The graph is not that of a multi-resolution learning network.")
+        raise ValueError("other operators, or another number of them")
     pairs = zip(convolutions[1::2], convolutions[2::2], strict=True)
     return Parts(
         head=convolutions[0],

@@ -26,6 +26,7 @@ from mrlift.inference.engines import Engine, Slices
 
 SIZES = (64, 128, 256, 512)  # LR samples a side
 MATRIX = 2048
+WARM = 256  # LR samples a side up to which a first run is left out: beyond, warming up is nothing
 EAGER = "eager torch"  # nine deconvolutions, as the paper writes them
 
 
@@ -45,12 +46,13 @@ def measure_size(
     works: dict[str, Callable[[], Slices]] = {"matmul": lambda: left @ right}
     works |= {name: partial(engine, image) for name, engine in engines.items()}
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    results = {name: work() for name, work in works.items()}  # warms up
-    for _ in range(rounds):
+    results: dict[str, Slices] = {}
+    for turn in range(rounds + (size <= WARM)):
         for name, work in works.items():
             began = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - began)
+            results[name] = work()
+            if turn or size > WARM:
+                seconds[name].append(time.perf_counter() - began)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     rate = 2 * MATRIX**3 / medians.pop("matmul")
     work_done = 2 * multiply_adds(card) * size**2

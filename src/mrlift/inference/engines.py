@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mrlift.errors import ModelError
@@ -50,6 +49,8 @@ def onnx_engine(weights: Path, threads: int = 0) -> Engine:
     Raises:
         ModelError: the file is not a network that ONNX Runtime can load.
     """
+    import onnxruntime  # 0.1 s, which another engine need not wait for
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 3  # errors only: the library is silent
