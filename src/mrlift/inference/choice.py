@@ -92,11 +92,14 @@ def choose(card: Card, weights: Path, threads: int = 0, *, again: bool = False) 
     key = _key(card, threads)
     known = {} if again else _read_cache()
     try:
-        return [Trial(**values) for values in known[key]]
-    except (KeyError, TypeError):
-        trials = measure(card, weights, threads, names)
-        _write_cache(_read_cache() | {key: [asdict(trial) for trial in trials]})
-        return trials
+        trials = [Trial(**values) for values in known[key]]
+        if trials[0].engine in names and not trials[0].problem:
+            return trials
+    except (KeyError, TypeError, IndexError):
+        pass  # not measured yet, or damaged
+    trials = measure(card, weights, threads, names)
+    _write_cache(_read_cache() | {key: [asdict(trial) for trial in trials]})
+    return trials
 
 
 def measure(card: Card, weights: Path, threads: int, names: list[str]) -> list[Trial]:
