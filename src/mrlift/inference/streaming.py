@@ -99,6 +99,7 @@ class _Stream:
         self.units, self.channels = len(network.units), len(network.head[1])
         self.scale, self.cut = network.scale, network.cut
         self.kernel = network.deconvolution.shape[-1]
+        self.bias = float(network.bias.item())
 
     def start(self, image: Array, pool: ThreadPoolExecutor) -> Callable[[], Array]:
         """Hand the strips of a slice (h, w) to `pool`; the result is called for (H, W)."""
@@ -116,24 +117,16 @@ class _Stream:
             following: list[Future[Any]] = [Future() for _ in range(self.units)]
             works.append(pool.submit(self._run, strip, padded, zero, kept, following))
             kept = following
-        direct = pool.submit(self._direct, np.ascontiguousarray(image)[None])
 
         def finish() -> Array:
-            result: Array = direct.result()
-            rows = np.zeros(((height - 1) * self.scale + self.kernel, result.shape[1]), np.float32)
+            size = (height - 1) * self.scale + self.kernel
+            rows = np.full((size, self._width(image)), self.bias, np.float32)
             for work in works:
                 top, part = work.result()
                 rows[top : top + len(part)] += part
-            result += rows[self.cut : self.cut + len(result)]
-            return result
+            return rows[self.cut : size - self.cut]
 
         return finish
-
-    def _direct(self, image: Array) -> Array:
-        """f_dec(x), the part of the result that no unit touches."""
-        extractor = self.net.create_extractor()
-        extractor.input("slice", self.ncnn.Mat(image))
-        return np.array(_extract(extractor, "direct", packed=False)).reshape(-1, self._width(image))
 
     def _width(self, image: Array) -> int:
         return int((image.shape[-1] - 1) * self.scale + self.kernel - 2 * self.cut)
@@ -163,9 +156,12 @@ class _Stream:
         kept: list[Future[Any]],
         following: list[Future[Any]],
     ) -> tuple[int, Array]:
-        first, last = strip.begin[-1] * self.scale, (strip.end[2] - 1) * self.scale + self.kernel
+        first, last = strip.begin[-1] * self.scale, (strip.end[0] - 1) * self.scale + self.kernel
         result = np.zeros((last - first, self._width(padded)), np.float32)
         extractor = self.net.create_extractor()
+        own = padded[:, strip.begin[0] + 1 : strip.end[0] + 1]
+        extractor.input("slice", self.ncnn.Mat(own))
+        self._add(result, extractor, "direct", strip.begin[0] * self.scale - first)
         for unit in range(self.units + 1):
             layer = 2 * unit
             rows = padded[:, strip.begin[layer] : strip.end[layer] + 2]
@@ -178,13 +174,16 @@ class _Stream:
                     extractor.input(f"both{k}", mat)
                 else:
                     extractor.input(f"kept{k}", mat)
-            part = np.array(_extract(extractor, f"sum{unit}", packed=False))
             top = strip.begin[2 * unit + 2] * self.scale - first
-            result[top : top + part.shape[-2]] += part.reshape(part.shape[-2], -1)
+            self._add(result, extractor, f"sum{unit}", top)
             if not strip.final:
                 pair = tuple(_extract(extractor, f"keep{k}") for k in (2 * unit, 2 * unit + 1))
                 following[unit].set_result(pair)
         return first, result
+
+    def _add(self, result: Array, extractor: Any, name: str, top: int) -> None:  # noqa: ANN401
+        part = np.array(_extract(extractor, name, packed=False))
+        result[top : top + part.shape[-2]] += part.reshape(part.shape[-2], -1)
 
     def _joined(self, above: Any, rows: Any, below: Any) -> Any:  # noqa: ANN401
         extractor = self.join.create_extractor()
@@ -234,11 +233,10 @@ def _program(network: Parts) -> _Program:
         program.add("Input", [], [f"kept{k}"])
     kernels = network.deconvolution.transpose(1, 0, 2, 3)  # ncnn has the output first
     size = kernels.shape[-1]
-    deconvolve = f"0=1 1={size} 3={network.scale} 4={network.cut}"
-    only_sideways = f"{deconvolve} 15={network.cut} 14=0 16=0"
+    only_sideways = f"0=1 1={size} 3={network.scale} 4={network.cut} 15={network.cut} 14=0 16=0"
     program.add(
-        "Deconvolution", ["slice"], ["direct"], f"{deconvolve} 5=1 6={size * size}",
-        network.total * kernels[:, channels:], network.bias,
+        "Deconvolution", ["slice"], ["direct"], f"{only_sideways} 5=0 6={size * size}",
+        network.total * kernels[:, channels:],
     )  # fmt: skip
 
     def convolve(source: str, result: str, layer: tuple[Array, Array], *, relu: bool) -> None:
