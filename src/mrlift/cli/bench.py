@@ -110,7 +110,7 @@ def speed(
     from rich.table import Table
 
     from mrlift.benchmark import speed as bench_speed
-    from mrlift.inference.choice import choose, installed, open_engine
+    from mrlift.inference.choice import CANDIDATES, choose, installed, open_engine
     from mrlift.inference.engines import cores
     from mrlift.inference.zoo import find_weights
     from mrlift.io import refuse_existing, replacing
@@ -135,7 +135,7 @@ def speed(
         count = bench_speed.rounds_for(side, rounds)
         result = bench_speed.measure_size(engines, default, card, side, count)
         for name, row in result["engines"].items():
-            own = name in names
+            own = name in CANDIDATES
             row["peak_megabytes"] = (
                 bench_speed.peak_megabytes(str(weights), name, side, threads) if own else None
             )
