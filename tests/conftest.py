@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,9 @@ from hypothesis import settings
 
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.load_profile("default")
+
+# Not the user's own folder, and one measured choice of an engine for the whole run.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mrlift-tests-")
 
 ROOT = Path(__file__).parent.parent
 

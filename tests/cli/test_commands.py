@@ -39,6 +39,7 @@ def test_help_names_every_command():
         "bench",
         "data",
         "node",
+        "engines",
     ):
         assert name in text
         assert run(name, "--help").returncode == 0
@@ -108,6 +109,31 @@ def test_models():
     cards = json.loads(run("models", "--json").stdout)
     assert {"name", "scale", "licence", "sha256", "metrics"} <= set(cards[0])
     assert "default" in run("models").stdout
+
+
+def test_engines(nifti, tmp_path):
+    facts = json.loads(run("engines", "--json").stdout)
+    assert facts["engine"] in facts["installed"]
+    assert {t["engine"] for t in facts["trials"]} <= set(facts["installed"])
+    assert f"{facts['engine']}: " in run("engines").stdout
+    for name in facts["installed"]:
+        done = run("upscale", nifti, "-o", tmp_path / f"{name}.nii", "--engine", name, "--json")
+        assert json.loads(done.stdout)["engine"] == name
+    volumes = [mrlift.load(tmp_path / f"{name}.nii").voxels for name in facts["installed"]]
+    for voxels in volumes[1:]:
+        assert np.abs(voxels.astype(int) - volumes[0]).max() <= 1  # rounding
+    wrong = run("upscale", nifti, "-o", tmp_path / "b.nii", "--engine", "tvm")
+    assert wrong.returncode == 4
+    assert "onnx, ncnn, torch" in wrong.stderr
+    assert not (tmp_path / "b.nii").exists()
+
+
+def test_whole(nifti, tmp_path):
+    for name, option in (("a", ()), ("b", ("--whole",))):
+        done = run("upscale", nifti, "-o", tmp_path / f"{name}.nii", *option)
+        assert done.returncode == 0
+    skipped, whole = (mrlift.load(tmp_path / f"{name}.nii").voxels for name in "ab")
+    assert np.abs(skipped.astype(int) - whole).max() < 50
 
 
 def test_degrade_upscale_evaluate(nifti, tmp_path):

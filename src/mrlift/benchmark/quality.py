@@ -8,7 +8,6 @@ is over its slices, the overall mean is over series.
 """
 
 import os
-import platform
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from mrlift._version import __version__
 from mrlift.benchmark.comparison import compare
 from mrlift.errors import InputError
 from mrlift.inference.degradation import Kind, degrade
+from mrlift.inference.engines import processor
 from mrlift.inference.pipeline import upscale
 from mrlift.inference.zoo import Model
 from mrlift.io import find_series, load
@@ -134,15 +134,11 @@ def circumstances(command: str) -> dict[str, Any]:
 
 def machine() -> str:
     """Processor and number of cores, for the record."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")  # on Linux `platform` knows no more than the architecture
-    if info.exists():
-        lines = info.read_text(encoding="utf-8").splitlines()
-        name = next((x.split(":", 1)[1].strip() for x in lines if "model name" in x), name)
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{processor()}, {os.cpu_count()} cores"
 
 
 def _commit() -> str:
+    """The version of the source that runs, for the record."""
     try:
         asked = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

@@ -10,8 +10,20 @@ from typing import NoReturn
 
 import typer
 
-from mrlift.cli import bench, data, degrade, evaluate, info, models, node, train, upscale
-from mrlift.cli.console import errors, fail
+from mrlift.cli import (
+    bench,
+    data,
+    degrade,
+    engines,
+    evaluate,
+    info,
+    models,
+    node,
+    train,
+    upscale,
+)
+from mrlift.cli.console import errors as error_console
+from mrlift.cli.console import fail
 from mrlift.errors import MrliftError
 
 app = typer.Typer(
@@ -24,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (upscale, info, models, degrade, evaluate, data, train, bench, node):
+for module in (upscale, info, models, engines, degrade, evaluate, data, train, bench, node):
     module.register(app)
 
 
@@ -54,7 +66,9 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("MRLIFT_DEBUG"):
             raise
-        errors().print(f"[bold red]mrlift failed:[/] {type(error).__name__}", highlight=False)
+        error_console().print(
+            f"[bold red]mrlift failed:[/] {type(error).__name__}", highlight=False
+        )
         fail(
             "This is a fault of mrlift. Run again with MRLIFT_DEBUG=1 for the traceback and "
             "please report it (without patient data).",

@@ -140,6 +140,75 @@ def training(
         write_json(json, record)
 
 
+@bench.command()
+def speed(
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME|PATH")] = None,
+    size: Annotated[
+        list[int] | None, typer.Option("--size", min=16, help="LR samples a side; repeatable.")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Runs of small slices.")] = 7,
+    threads: Threads = 0,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Also draw seconds over pixels, a PNG.")
+    ] = None,
+) -> None:
+    """Time every engine on slices of 64, 128, 256 and 512 samples a side, in turn.
+
+    Beside them the paper's network as it is written, in eager torch with nine deconvolutions, if
+    torch is installed; and the rate of a plain matrix product. Nothing else should run meanwhile.
+    """
+    from rich.table import Table
+
+    from mrlift.benchmark import speed as bench_speed
+    from mrlift.inference.choice import CANDIDATES, choose, installed, open_engine
+    from mrlift.inference.engines import cores
+    from mrlift.inference.zoo import find_weights
+    from mrlift.io import refuse_existing, replacing
+
+    card, weights = find_weights(model)
+    threads = threads or cores()
+    for file in (json, picture):
+        if file:
+            refuse_existing(file, overwrite=True)
+    default = choose(card, weights, threads)[0].engine
+    names = list(installed())
+    engines = {name: open_engine(name, weights, card.sha256, threads) for name in names}
+    if "torch" in engines:
+        from mrlift.networks.engine import paper_engine
+
+        engines[bench_speed.EAGER] = paper_engine(weights, card.network, threads)
+    else:
+        errors().print("torch is not installed: no comparison with the paper's own form.")
+    results = []
+    table = Table("LR", "engine", "seconds", "vs eager torch", "vs matmul", "differs by", "MB")
+    for side in size or bench_speed.SIZES:
+        count = bench_speed.rounds_for(side, rounds)
+        result = bench_speed.measure_size(engines, default, card, side, count)
+        for name, row in result["engines"].items():
+            own = name in CANDIDATES
+            row["peak_megabytes"] = (
+                bench_speed.peak_megabytes(str(weights), name, side, threads) if own else None
+            )
+            eager = row["ratio_vs_eager_torch"]
+            table.add_row(
+                str(side), name + ("*" if name == default else ""), f"{row['seconds']:.3f}",
+                f"{eager:.2f}" if eager else "-", f"{row['ratio_vs_matmul']:.2f}",
+                f"{row['difference']:.1g}", str(row["peak_megabytes"] or "-"),
+            )  # fmt: skip
+        results.append(result)
+        errors().print(f"LR {side}: {count} rounds done", highlight=False)
+    out().print(table)
+    growth = bench_speed.growth(results, default)
+    say(f"* taken by default. Seconds per pixel, largest size over LR 128: {growth:.2f}")
+    if json:
+        record = bench_speed.as_json(results, card, command_line(), threads)
+        write_json(json, record)
+    if picture:
+        with replacing(picture, overwrite=True) as part:
+            bench_speed.draw(results, part)
+
+
 def command_line() -> str:
     """The command as typed, with names of files in place of paths."""
     return "mrlift " + " ".join(Path(a).name if os.sep in a else a for a in sys.argv[1:])

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 Degradation = Literal["kspace", "bicubic"]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", metavar="NAME", help="onnx, ncnn or torch; default: the faster one here."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Series = Annotated[
     str | None,

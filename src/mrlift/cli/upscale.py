@@ -8,6 +8,7 @@ import typer
 
 from mrlift.cli.console import (
     Degradation,
+    Engine,
     Json,
     Overwrite,
     Series,
@@ -49,6 +50,10 @@ def upscale(
     series: Series = None,
     slice_axis: SliceAxis = None,
     threads: Threads = 0,
+    engine: Engine = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Run the network on air too, instead of interpolating.")
+    ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -62,17 +67,18 @@ def upscale(
     from mrlift.io import check_format, check_output, load, save
 
     began = time.perf_counter()
-    loaded = load_model(model, scale=scale, degradation=degradation, threads=threads)
+    loaded = load_model(model, scale=scale, degradation=degradation, threads=threads, engine=engine)
     check_output(input, output, overwrite=overwrite)
     volume = load(input, series=series, slice_axis=slice_axis)
     check_format(volume, output)
     with progress(f"x{loaded.card.scale} {loaded.card.name}", quiet=json) as step:
-        sr = pipeline.upscale(volume, scale, loaded, progress=step)
+        sr = pipeline.upscale(volume, scale, loaded, whole=whole, progress=step)
     save(sr, output, overwrite=overwrite)
     seconds = time.perf_counter() - began
     facts = {
         "output": str(output),
         "model": loaded.card.name,
+        "engine": loaded.name,
         "scale": loaded.card.scale,
         "shape": list(sr.voxels.shape),
         "spacing_mm": [round(v, 6) for v in sr.spacing],

@@ -1,10 +1,11 @@
 """Engines: callables from LR slices (n, h, w) to SR slices (n, H, W), both float32."""
 
+import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mrlift.errors import ModelError
@@ -12,6 +13,30 @@ from mrlift.resampling import Grid, bicubic_up
 
 Slices = NDArray[np.float32]
 Engine = Callable[[Slices], Slices]
+
+
+def cores() -> int:
+    """Cores that this process may use: its affinity, and where a container sets one its quota."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have none
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        count = min(count, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroups, or "max": no limit
+        pass
+    return count
+
+
+def processor() -> str:
+    """What the processor calls itself."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")  # on Linux `platform` knows no more than the architecture
+    if info.exists():
+        lines = info.read_text(encoding="utf-8").splitlines()
+        name = next((x.split(":", 1)[1].strip() for x in lines if "model name" in x), name)
+    return name
 
 
 def onnx_engine(weights: Path, threads: int = 0) -> Engine:
@@ -24,8 +49,10 @@ def onnx_engine(weights: Path, threads: int = 0) -> Engine:
     Raises:
         ModelError: the file is not a network that ONNX Runtime can load.
     """
+    import onnxruntime  # 0.1 s, which another engine need not wait for
+
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 3  # errors only: the library is silent
     try:
         session = onnxruntime.InferenceSession(

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ from mrlift._version import __version__
 from mrlift.errors import InputError, ModelError
 from mrlift.inference.card import Card
 from mrlift.inference.degradation import Kind
+from mrlift.inference.engines import Engine, cores
 from mrlift.inference.normalise import series_scale
 from mrlift.inference.patches import upscale_slice
 from mrlift.inference.zoo import Model, load_model
 from mrlift.resampling import hr_size
 from mrlift.volume import Derivation, Volume, fit_dtype
 
+ROWS = 256  # SR rows that are brought back to the source's type at once
+INSIDE = 8  # threads within one slice, at most
+SHARE = 4096  # LR samples of a slice for each of them, at least
 Progress = Callable[[int, int], None]
 
 
@@ -27,6 +32,7 @@ def upscale(
     *,
     degradation: Kind | None = None,
     threads: int = 0,
+    whole: bool = False,
     progress: Progress | None = None,
 ) -> Volume:
     """The volume at `scale` times its in-plane resolution.
@@ -38,6 +44,8 @@ def upscale(
             takes the shipped ones for `scale` and `degradation`.
         degradation: what made the volume low-resolution, see `load_model`.
         threads: CPU threads; 0 takes all cores.
+        whole: run the network on air too, instead of interpolating there; inside the object the
+            two agree to 1e-5 of the series' scale.
         progress: called with (slices done, slices in all).
 
     Returns:
@@ -61,15 +69,53 @@ def upscale(
     each = len(stack) // len(units)
     height, width = (hr_size(n, card.scale, card.grid) for n in stack.shape[1:])
     result = np.empty((len(stack), height, width), volume.voxels.dtype)
-    for index, image in enumerate(stack):
+    workers, engine = _side_by_side(model, len(stack), stack[0].size)
+
+    def one(index: int) -> None:
         unit = units[index // each]
-        normalised = (image / unit).astype(np.float32)
-        sr = upscale_slice(normalised, model.engine, card)
-        result[index] = fit_dtype(sr * np.float64(unit), volume.voxels.dtype)
+        normalised = (stack[index] / unit).astype(np.float32)
+        sr = upscale_slice(normalised, engine, card, model.core, whole=whole)
+        for first in range(0, height, ROWS):  # in float64, so a few rows at a time
+            rows = slice(first, first + ROWS)
+            result[index, rows] = fit_dtype(sr[rows] * np.float64(unit), volume.voxels.dtype)
+
+    for done in _each(one, len(stack), workers):
         if progress:
-            progress(index + 1, len(stack))
+            progress(done, len(stack))
     resized = volume.resized(volume.voxels_from_slices(result), card.scale, card.grid)
     return dataclasses.replace(resized, derivation=_derivation(card).after(volume.derivation))
+
+
+def _side_by_side(model: Model, slices: int, pixels: int) -> tuple[int, Engine]:
+    """How many slices to work on at once, and an engine with its share of the threads.
+
+    Threads inside a slice share its memory, but beyond some thousand LR samples for each, or some
+    eight of them, they wait for each other more than they work.
+    """
+    threads = model.threads or cores()
+    inside = max(1, min(threads, INSIDE, round(pixels / SHARE)))
+    workers = min(threads // inside, slices)
+    if workers <= 1 or model.reopen is None:
+        return 1, model.engine
+    return workers, model.reopen(threads // workers)
+
+
+def _each(work: Callable[[int], None], count: int, workers: int) -> Iterator[int]:
+    """Do `work` for each index; yields how many are done."""
+    if workers == 1:
+        for index in range(count):
+            work(index)
+            yield index + 1
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, index) for index in range(count)]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                yield done
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _derivation(card: Card) -> Derivation:

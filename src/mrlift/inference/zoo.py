@@ -1,12 +1,15 @@
 """Weights: those shipped with the package and those in files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mrlift.errors import ModelError
 from mrlift.inference.card import Card, load_card, verify
+from mrlift.inference.choice import CORES, choose, open_engine
 from mrlift.inference.degradation import Kind
-from mrlift.inference.engines import Engine, onnx_engine
+from mrlift.inference.engines import Engine
+from mrlift.inference.patches import CORE
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 DEFAULTS: dict[Kind, dict[int, str]] = {
@@ -18,10 +21,23 @@ USUAL: Kind = "bicubic"
 
 @dataclass(frozen=True)
 class Model:
-    """Weights with their card, ready to run."""
+    """Weights with their card, ready to run.
+
+    Attributes:
+        card: of the weights.
+        engine: LR slices to SR slices; may be called by several threads at once.
+        name: of the engine.
+        threads: that the engine takes; 0 for all cores.
+        core: LR samples a side of the largest patch that it is given, not counting overlap.
+        reopen: the same engine with another count of threads; None if there is no other.
+    """
 
     card: Card
     engine: Engine
+    name: str = "own"
+    threads: int = 0
+    reopen: Callable[[int], Engine] | None = None
+    core: int = CORE
 
 
 def shipped_cards() -> list[Card]:
@@ -35,6 +51,7 @@ def load_model(
     scale: int | None = None,
     degradation: Kind | None = None,
     threads: int = 0,
+    engine: str | None = None,
 ) -> Model:
     """Load weights and their card.
 
@@ -45,10 +62,27 @@ def load_model(
         degradation: what made the images low-resolution: "kspace", a coarser acquisition, or
             "bicubic", a reduction of finer images; None takes any, or `USUAL` by default.
         threads: CPU threads; 0 takes all cores.
+        engine: "onnx", "ncnn" or "torch"; None takes the faster of the first two on this machine.
 
     Raises:
-        ModelError: no such weights, damaged weights, or weights of another scale or degradation.
+        ModelError: no such weights, damaged weights, weights of another scale or degradation, or an
+            engine that is not installed or cannot run them.
     """
+    card, weights = find_weights(model, scale, degradation)
+    if engine is None:
+        engine = choose(card, weights, threads)[0].engine
+
+    def reopen(count: int) -> Engine:
+        return open_engine(engine, weights, card.sha256, count)
+
+    core = CORES.get(engine, CORE)
+    return Model(card, reopen(threads), engine, threads, reopen, core)
+
+
+def find_weights(
+    model: str | Path | None, scale: int | None = None, degradation: Kind | None = None
+) -> tuple[Card, Path]:
+    """The verified card of weights, and their file; as `load_model` takes and raises."""
     weights = _find(model, 2 if scale is None else scale, degradation or USUAL)
     card = load_card(weights.with_suffix(".json"))
     verify(card, weights)
@@ -62,7 +96,7 @@ def load_model(
             f"{card.name} was trained for {card.degradation} degradation, but {degradation} was "
             "asked. Leave one of the two away."
         )
-    return Model(card, onnx_engine(weights, threads))
+    return card, weights
 
 
 def _find(model: str | Path | None, scale: int, degradation: Kind) -> Path:
