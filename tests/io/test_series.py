@@ -145,7 +145,7 @@ REFUSED = {
     "real": ({"ImageType": ["ORIGINAL", "PRIMARY", "R"]}, InputError, "real part"),
     "map": ({"ImageType": ["DERIVED", "PRIMARY", "ADC"]}, InputError, "parametric map"),
     "mosaic": ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, InputError, "mosaic"),
-    "frames": ({"NumberOfFrames": 4}, InputError, "multi-frame"),
+    "frames": ({"NumberOfFrames": 4}, InputError, "several frames in a classic"),
     "localiser": (
         {"ImageOrientationPatient": lambda k: [1, 0, 0, 0, 1, 0] if k else list(OBLIQUE)},
         GeometryError,

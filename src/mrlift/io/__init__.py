@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydicom.uid import EnhancedMRImageStorage
 
 from mrlift.errors import InputError, OutputError
 from mrlift.io.atomic import refuse_existing, replacing
-from mrlift.io.derived import save_series
+from mrlift.io.derived import SYNTAXES, save_series
 from mrlift.io.nifti import SUFFIXES, load_nifti, save_nifti
 from mrlift.io.series import (
     SeriesSource,
@@ -19,6 +20,7 @@ from mrlift.io.series import (
 from mrlift.volume import Volume
 
 __all__ = [
+    "SYNTAXES",
     "SeriesSource",
     "SeriesSummary",
     "check_format",
@@ -53,7 +55,8 @@ def load(path: str | Path, *, series: str | None = None, slice_axis: int | None 
 
     Args:
         path: what to read.
-        series: SeriesInstanceUID, for a folder with several DICOM series.
+        series: SeriesInstanceUID, for a folder with several DICOM series; UID/2 for the second of
+            several stacks, contrasts or time points in one series.
         slice_axis: the through-plane axis of a NIfTI file, 0 to 2; None takes the one that its
             header names, else the clearly thickest, else the last.
 
@@ -109,14 +112,21 @@ def check_format(volume: Volume, path: Path) -> None:
     if not isinstance(volume.source, SeriesSource):
         raise OutputError(
             f"{path}: a DICOM series can only be derived from a DICOM series. Give a name that "
-            "ends in .nii or .nii.gz."
+            "ends in .nii or .nii.gz, or pass --nifti."
         )
     if volume.slice_count != len(volume.source.instances):
         raise OutputError(
             f"The volume has {volume.slice_count} slices, the DICOM series it came from "
-            f"{len(volume.source.instances)}: their headers cannot be matched. Write NIfTI."
+            f"{len(volume.source.instances)}: their headers cannot be matched. Write NIfTI "
+            "(--nifti)."
         )
-    if volume.slice_count > 1 and not _is_folder_name(path):
+    multiframe = volume.source.multiframe
+    if multiframe is not None and multiframe.SOPClassUID != EnhancedMRImageStorage:
+        raise OutputError(
+            f"{path}: no series is derived from {multiframe.SOPClassUID.name}. Write NIfTI "
+            "(--nifti)."
+        )
+    if volume.slice_count > 1 and multiframe is None and not _is_folder_name(path):
         raise OutputError(
             f"{path} names one file, but the series has {volume.slice_count} slices. "
             "Give the name of a folder."
@@ -127,23 +137,43 @@ def _is_folder_name(path: Path) -> bool:
     return not is_nifti(path) and path.suffix.lower() != ".dcm"
 
 
-def save(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
+def save(
+    volume: Volume,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    transfer_syntax: str = "explicit",
+) -> None:
     """Write a volume; the result appears whole or not at all.
 
     A `path` that ends in .nii or .nii.gz gives a NIfTI file, any other a new folder with a derived
-    DICOM series, or for a single slice and a name that ends in .dcm one file.
+    DICOM series, or for a single slice or an Enhanced MR object and a name that ends in .dcm one
+    file.
+
+    Args:
+        volume: what to write.
+        path: where.
+        overwrite: replace what is there.
+        transfer_syntax: of DICOM: explicit, rle, jpeg-ls or jpeg-2000, all of them lossless.
 
     Raises:
         OutputError: `path` exists and `overwrite` is false, it cannot be written, or a DICOM
             series is asked of a volume that did not come from one.
     """
     path = Path(path)
+    if transfer_syntax not in SYNTAXES:
+        raise OutputError(
+            f"Expected a transfer syntax of {', '.join(SYNTAXES)}, found {transfer_syntax!r}."
+        )
     check_format(volume, path)
     nifti = is_nifti(path)
     if volume.derivation is None and not nifti:
         raise OutputError("mrlift did nothing to this DICOM series: copy its files instead.")
     with replacing(path, overwrite=overwrite, folder=_is_folder_name(path)) as part:
-        (save_nifti if nifti else save_series)(volume, part)
+        if nifti:
+            save_nifti(volume, part)
+        else:
+            save_series(volume, part, SYNTAXES[transfer_syntax])
 
 
 def find_series(folder: Path) -> list[Path]:
