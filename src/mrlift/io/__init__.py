@@ -29,6 +29,7 @@ __all__ = [
     "is_nifti",
     "list_series",
     "load",
+    "nifti_name",
     "read_headers",
     "refuse_existing",
     "replacing",
@@ -42,6 +43,11 @@ FOREIGN = (".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".img", ".hdr", ".m
 def is_nifti(path: Path) -> bool:
     """Whether a name is that of a NIfTI file."""
     return path.name.lower().endswith(SUFFIXES)
+
+
+def nifti_name(path: Path) -> Path:
+    """`path`, with .nii.gz added where it is not the name of a NIfTI file."""
+    return path if is_nifti(path) else path.with_name(f"{path.name}.nii.gz")
 
 
 def is_dicom(path: Path) -> bool:
@@ -100,14 +106,20 @@ def check_output(source: Path, path: Path, *, overwrite: bool) -> None:
     refuse_existing(path, overwrite=overwrite, folder=_is_folder_name(path))
 
 
-def check_format(volume: Volume, path: Path) -> None:
+def check_format(volume: Volume, path: Path, transfer_syntax: str = "explicit") -> None:
     """Say before any work whether a volume, once derived, could be saved in the format of `path`.
 
     Raises:
-        OutputError: DICOM without a DICOM source of as many slices, or several slices into one
-            file.
+        OutputError: DICOM without a DICOM source of as many slices, several slices into one
+            file, or a transfer syntax that is unknown or asked of NIfTI.
     """
+    if transfer_syntax not in SYNTAXES:
+        raise OutputError(
+            f"Expected a transfer syntax of {', '.join(SYNTAXES)}, found {transfer_syntax!r}."
+        )
     if is_nifti(path):
+        if transfer_syntax != "explicit":
+            raise OutputError(f"{path}: NIfTI has no transfer syntax. Leave --transfer-syntax out.")
         return
     if not isinstance(volume.source, SeriesSource):
         raise OutputError(
@@ -161,11 +173,7 @@ def save(
             series is asked of a volume that did not come from one.
     """
     path = Path(path)
-    if transfer_syntax not in SYNTAXES:
-        raise OutputError(
-            f"Expected a transfer syntax of {', '.join(SYNTAXES)}, found {transfer_syntax!r}."
-        )
-    check_format(volume, path)
+    check_format(volume, path, transfer_syntax)
     nifti = is_nifti(path)
     if volume.derivation is None and not nifti:
         raise OutputError("mrlift did nothing to this DICOM series: copy its files instead.")

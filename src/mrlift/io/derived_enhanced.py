@@ -22,6 +22,17 @@ from mrlift.io.series import SeriesSource
 from mrlift.io.stack import LPS_TO_RAS, image_type
 from mrlift.volume import Volume
 
+# The MR pulse sequence module (PS3.3 C.8.13.4), optional in a derived object: dciodvfy takes it for
+# an error there. The source object, which every frame refers to, has it.
+PULSE_SEQUENCE = (
+    "PulseSequenceName", "MRAcquisitionType", "EchoPulseSequence", "MultipleSpinEcho",
+    "MultiPlanarExcitation", "PhaseContrast", "VelocityEncodingAcquisitionSequence",
+    "TimeOfFlightContrast", "ArterialSpinLabelingContrast", "SteadyStatePulseSequence",
+    "EchoPlanarPulseSequence", "SaturationRecovery", "SpectrallySelectedSuppression",
+    "OversamplingPhase", "GeometryOfKSpaceTraversal", "RectilinearPhaseEncodeReordering",
+    "SegmentedKSpaceTraversal", "CoverageOfKSpace", "NumberOfKSpaceTrajectories",
+)  # fmt: skip
+
 
 def derived_object(volume: Volume, now: datetime) -> FileDataset:
     """All slices of `volume` as the frames of one object."""
@@ -33,6 +44,8 @@ def derived_object(volume: Volume, now: datetime) -> FileDataset:
     slices = [int(k) for k in np.argsort(source.indices)]  # in the order of the source's frames
     dataset = derived_header(original, derivation, now)
     dataset.ImageType = _derived_type(image_type(original))
+    for name in PULSE_SEQUENCE:
+        dataset.pop(name, None)
     if not dataset.get("SharedFunctionalGroupsSequence"):
         dataset.SharedFunctionalGroupsSequence = Sequence([Dataset()])
     shared = dataset.SharedFunctionalGroupsSequence[0]

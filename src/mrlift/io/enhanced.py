@@ -73,9 +73,10 @@ def _frame(header: FileDataset, groups: list[Dataset]) -> FileDataset:
             if not element.tag.is_private and element.VR != "SQ":
                 frame.add(element)
     if "FrameType" in frame:
-        frame.ImageType = frame.FrameType
+        # add_new replaces the element; assigning a value would change the object's own.
+        frame.add_new("ImageType", "CS", frame.FrameType)
     if "EffectiveEchoTime" in frame:
-        frame.EchoTime = float(f"{frame.EffectiveEchoTime:.6g}")
+        frame.add_new("EchoTime", "DS", f"{frame.EffectiveEchoTime:.6g}")
     _set_acquisition_matrix(frame)
     return frame
 
