@@ -270,6 +270,24 @@ def test_lossy_origin_stays_visible(tmp_path, model):
     assert datasets(tmp_path / "out")[0].LossyImageCompression == "01"
 
 
+@needs("dcmconv")
+@pytest.mark.parametrize("option", ["+tb", "+td", "+ti"])
+def test_a_source_in_another_encoding(tmp_path, model, option):
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.LUTData = [2, 0, 16], b"\x01\x00\x02\x00"
+    table["LUTData"].VR = "OW"
+    files = write_series(tmp_path / "in", VOILUTSequence=pydicom.Sequence([table]))
+    mrlift.save(upscale(mrlift.load(tmp_path / "in"), 2, model), tmp_path / "plain")
+    for file in files:
+        subprocess.run(["dcmconv", option, file, file], check=True)
+    mrlift.save(upscale(mrlift.load(tmp_path / "in"), 2, model), tmp_path / "out")
+    for old, new in zip(datasets(tmp_path / "plain"), datasets(tmp_path / "out"), strict=True):
+        assert new.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+        assert new.PixelData == old.PixelData
+        assert new.VOILUTSequence == old.VOILUTSequence
+        assert new.ImagePositionPatient == old.ImagePositionPatient
+
+
 @needs("dciodvfy")
 def test_dciodvfy_finds_no_new_error(derive, sample, tmp_path, model):
     source, result = derive()

@@ -7,7 +7,8 @@ from mrlift.errors import InputError
 
 MAX_PIXELS = 2**26  # of one slice: 8192 x 8192; scanners stop at 1024 x 1024
 MAX_VOXELS = 2**31  # of one series: 4 GiB at 16 bits
-MAX_INFLATED = 2**29  # bytes of a data set in the deflated transfer syntax
+MAX_ELEMENTS = 10_000  # of one data set, without those in sequences; scanners write hundreds
+INFLATED = (2**23, 20, 2**29)  # bytes always, times the file, and at most, of a deflated data set
 DEFLATE_RATIO = 1032  # no deflate stream grows more than this (zlib's technical details)
 
 
@@ -20,9 +21,9 @@ def refuse_oversize(path: Path, rows: int, columns: int, slices: int) -> None:
     pixels = rows * columns
     if pixels > MAX_PIXELS or pixels * slices > MAX_VOXELS:
         raise InputError(
-            f"{path}: the header claims {slices} slices of {columns} x {rows} pixels; the limit is "
-            f"{MAX_PIXELS:,} pixels a slice and {MAX_VOXELS:,} voxels in all. Repair the header, "
-            "or split the series."
+            f"{path}: the header claims {slices:,} slices of {columns} x {rows} pixels; the limit "
+            f"is {MAX_PIXELS:,} pixels a slice and {MAX_VOXELS:,} voxels in all. Repair the "
+            "header, or split the series."
         )
 
 
@@ -67,3 +68,9 @@ def codestream_size(data: bytes) -> tuple[int, int] | None:
         else:
             at += 2 + max(length, 2)
     return None
+
+
+def inflated_limit(size: int) -> int:
+    """Bytes to which a deflated data set of `size` bytes may grow; MR images grow 2 to 6 times."""
+    always, times, most = INFLATED
+    return min(max(always, times * size), most)

@@ -16,7 +16,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from mrlift.errors import InputError
-from mrlift.io.limits import DEFLATE_RATIO, MAX_INFLATED, codestream_size, refuse_short
+from mrlift.io.limits import DEFLATE_RATIO, codestream_size, inflated_limit, refuse_short
 
 # 8 and 12 bit lossy, and lossless JPEG: pydicom has no permissive decoder for them.
 JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
@@ -68,25 +68,26 @@ def stored_planes(
 
 
 def refuse_inflating(file: Path) -> None:
-    """Refuse a deflated data set that would not fit into memory, by inflating it piece by piece.
+    """Refuse a deflated data set that grows too much, by inflating it piece by piece.
 
     Raises:
-        InputError: it is larger than the limit.
+        InputError: it grows beyond `inflated_limit`.
     """
     with file.open("rb") as stream:
         start = stream.read(2048)
-        if f"{DeflatedExplicitVRLittleEndian}\0".encode() not in start:
+        if DeflatedExplicitVRLittleEndian.encode() not in start:
             return
+        most = inflated_limit(file.stat().st_size)
         # (0002,0000) is the first element, 12 bytes long; its value counts from there (PS3.10 7.1).
         stream.seek(144 + int.from_bytes(start[140:144], "little"))
         inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         try:
             while piece := inflate.unconsumed_tail or stream.read(2**16):
                 size += len(inflate.decompress(piece, 2**20))
-                if size > MAX_INFLATED:
+                if size > most:
                     raise InputError(
-                        f"{file}: a deflated data set of more than {MAX_INFLATED:,} bytes. "
-                        "Inflate it first, for instance with dcmconv +te of dcmtk."
+                        f"{file}: a deflated data set that grows beyond {most:,} bytes. Inflate it "
+                        "first, for instance with dcmconv +te of dcmtk."
                     )
         except zlib.error:
             return  # named when it is read

@@ -47,6 +47,8 @@ def derived_header(original: FileDataset, derivation: Derivation, now: datetime)
         if not (tag.is_private or tag.element == 0 or tag.group >> 8 in (0x50, 0x60)):
             dataset.add(deepcopy(element))
     dataset.walk(_remove_private)
+    if not original.file_meta.TransferSyntaxUID.is_little_endian:
+        dataset.walk(_swap_words)
     for name in DROPPED:
         if name in dataset:
             delattr(dataset, name)
@@ -64,6 +66,12 @@ def derived_header(original: FileDataset, derivation: Derivation, now: datetime)
 def _remove_private(dataset: Dataset, element: DataElement) -> None:
     if element.tag.is_private:
         del dataset[element.tag]
+
+
+def _swap_words(_: Dataset, element: DataElement) -> None:
+    """What pydicom leaves undone: the bytes of OW stay as in the file (PS3.5 6.2)."""
+    if element.VR == "OW" and element.value:
+        element.value = np.frombuffer(element.value, "<u2").byteswap().tobytes()
 
 
 def _set_identity(

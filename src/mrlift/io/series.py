@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from mrlift.errors import InputError, MrliftError, SeriesChoiceError
-from mrlift.io.limits import refuse_oversize
+from mrlift.io.limits import MAX_ELEMENTS, refuse_oversize
 from mrlift.io.parts import Part, choose_part, parts_of
 from mrlift.io.pixels import (
     first_line,
@@ -36,6 +37,7 @@ from mrlift.io.stack import (
 )
 from mrlift.volume import Volume
 
+PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # float, double, integer
 LISTED = ("SeriesInstanceUID", "Modality", "SeriesDescription", "Rows", "Columns")
 
 
@@ -208,7 +210,7 @@ def _read_header(file: Path) -> FileDataset | None:
         warnings.simplefilter("ignore")
         try:
             refuse_inflating(file)
-            header = pydicom.dcmread(file, stop_before_pixels=True)
+            header = _parsed(file)
             kind = header.file_meta.get("MediaStorageSOPClassUID", header.get("SOPClassUID"))
             for name in LISTED:
                 header.get(name)  # pydicom converts a value, or fails to, when it is asked for
@@ -240,6 +242,26 @@ def _read_header(file: Path) -> FileDataset | None:
     # Presentation states, structured reports and the like have no rows; an image that was cut
     # short has none either, but is called an image.
     return header if "Rows" in header or "Image" in kind.name else None
+
+
+def _parsed(file: Path) -> FileDataset:
+    count = 0
+
+    def at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+        nonlocal count
+        count += 1
+        if count > MAX_ELEMENTS:
+            raise InputError(
+                f"{file}: more than {MAX_ELEMENTS:,} elements before the pixel data. It is damaged."
+            )
+        return tag in PIXELS
+
+    with file.open("rb") as stream:
+        header = read_partial(stream, stop_when=at_pixels)
+    if not isinstance(header, FileDataset):
+        raise InvalidDicomError
+    header.filename = str(file)
+    return header
 
 
 def _by_series(headers: list[FileDataset]) -> dict[str, list[FileDataset]]:
