@@ -1,5 +1,6 @@
 """How much a file may claim before it is believed: checked before memory is taken."""
 
+import io
 import struct
 from pathlib import Path
 
@@ -10,6 +11,24 @@ MAX_VOXELS = 2**31  # of one series: 4 GiB at 16 bits
 MAX_ELEMENTS = 10_000  # of one data set, without those in sequences; scanners write hundreds
 INFLATED = (2**23, 20, 2**29)  # bytes always, times the file, and at most, of a deflated data set
 DEFLATE_RATIO = 1032  # no deflate stream grows more than this (zlib's technical details)
+
+
+class BoundedFile(io.BufferedReader):
+    """A file that never sets memory aside for more than it holds.
+
+    pydicom asks for as many bytes as an element claims, up to 4 GiB, and Python takes the memory
+    before it reads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file, but no more than is left."""
+        if size is not None and size > 2**16:
+            size = min(size, max(self._size - self.tell(), 0))
+        return super().read(size)
 
 
 def refuse_oversize(path: Path, rows: int, columns: int, slices: int) -> None:

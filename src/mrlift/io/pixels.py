@@ -16,7 +16,13 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from mrlift.errors import InputError
-from mrlift.io.limits import DEFLATE_RATIO, codestream_size, inflated_limit, refuse_short
+from mrlift.io.limits import (
+    DEFLATE_RATIO,
+    BoundedFile,
+    codestream_size,
+    inflated_limit,
+    refuse_short,
+)
 
 # 8 and 12 bit lossy, and lossless JPEG: pydicom has no permissive decoder for them.
 JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
@@ -121,7 +127,8 @@ def _encapsulated(
     file: Path, header: FileDataset, wanted: list[int]
 ) -> Iterator[NDArray[np.number]]:
     """Each frame as an image of its own: offsets and sizes of a decoder are not to be trusted."""
-    data = pydicom.dcmread(file).PixelData
+    with BoundedFile(file) as stream:
+        data = pydicom.dcmread(stream).PixelData
     count = int(header.get("NumberOfFrames", 1) or 1)
     expected = (int(header.Rows), int(header.Columns))
     chosen = set(wanted)

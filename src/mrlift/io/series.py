@@ -19,7 +19,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from mrlift.errors import InputError, MrliftError, SeriesChoiceError
-from mrlift.io.limits import MAX_ELEMENTS, refuse_oversize
+from mrlift.io.limits import MAX_ELEMENTS, BoundedFile, refuse_oversize
 from mrlift.io.parts import Part, choose_part, parts_of
 from mrlift.io.pixels import (
     first_line,
@@ -256,7 +256,7 @@ def _parsed(file: Path) -> FileDataset:
             )
         return tag in PIXELS
 
-    with file.open("rb") as stream:
+    with BoundedFile(file) as stream:
         header = read_partial(stream, stop_when=at_pixels)
     if not isinstance(header, FileDataset):
         raise InvalidDicomError
