@@ -237,6 +237,25 @@ def test_an_earlier_derivation_is_told_first(tmp_path):
     assert derivation.DerivationDescription.startswith("Motion corrected. Then: Reduced 2 times")
 
 
+@pytest.mark.parametrize("value", [None, []])
+def test_an_object_without_shared_groups(tmp_path, value):
+    file = write_enhanced(tmp_path / "a.dcm")
+    data = pydicom.dcmread(file)
+    measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    for group in data.PerFrameFunctionalGroupsSequence:
+        group.PixelMeasuresSequence = measures
+    data.SharedFunctionalGroupsSequence = pydicom.Sequence()
+    if value is None:
+        del data.SharedFunctionalGroupsSequence
+    data.save_as(file)
+    low = degrade(mrlift.load(file), 2)
+    mrlift.save(low, tmp_path / "b.dcm")
+    np.testing.assert_allclose(mrlift.load(tmp_path / "b.dcm").affine, low.affine, atol=1e-6)
+    assert ("SharedFunctionalGroupsSequence" in pydicom.dcmread(tmp_path / "b.dcm")) == (
+        value is not None
+    )
+
+
 def test_private_data_inside_frames_is_dropped(tmp_path):
     file = write_enhanced(tmp_path / "a.dcm")
     data = pydicom.dcmread(file)

@@ -46,9 +46,7 @@ def derived_object(volume: Volume, now: datetime) -> FileDataset:
     dataset.ImageType = _derived_type(image_type(original))
     for name in PULSE_SEQUENCE:
         dataset.pop(name, None)
-    if not dataset.get("SharedFunctionalGroupsSequence"):
-        dataset.SharedFunctionalGroupsSequence = Sequence([Dataset()])
-    shared = dataset.SharedFunctionalGroupsSequence[0]
+    shared = _shared(dataset)
     groups = [dataset.PerFrameFunctionalGroupsSequence[source.indices[k]] for k in slices]
     dataset.PerFrameFunctionalGroupsSequence = Sequence(groups)
     dataset.NumberOfFrames = len(groups)
@@ -56,7 +54,8 @@ def derived_object(volume: Volume, now: datetime) -> FileDataset:
         if frame_type := item.get("MRImageFrameTypeSequence"):
             frame_type[0].FrameType = _derived_type(list(frame_type[0].get("FrameType") or []))
     _set_geometry(dataset, volume, slices)
-    before = list(shared.pop("DerivationImageSequence", None) or [])
+    before = list(shared.get("DerivationImageSequence") or [])
+    shared.pop("DerivationImageSequence", None)
     for k, group in zip(slices, groups, strict=True):
         item = Dataset()
         earlier = [*before, *(group.get("DerivationImageSequence") or [])]
@@ -69,6 +68,11 @@ def derived_object(volume: Volume, now: datetime) -> FileDataset:
     return dataset
 
 
+def _shared(dataset: Dataset) -> Dataset:
+    """The shared functional groups; some vendors write none."""
+    return next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), Dataset())
+
+
 def _derived_type(values: list[str]) -> list[str]:
     """Value 4 tells what was derived (PS3.3 C.8.16.1.4)."""
     return ["DERIVED", "PRIMARY", values[2] if len(values) > 2 else "OTHER", "RESAMPLED"]
@@ -77,7 +81,7 @@ def _derived_type(values: list[str]) -> list[str]:
 def _set_geometry(dataset: FileDataset, volume: Volume, slices: list[int]) -> None:
     source = volume.source
     assert isinstance(source, SeriesSource)
-    shared = dataset.SharedFunctionalGroupsSequence[0]
+    shared = _shared(dataset)
     groups = dataset.PerFrameFunctionalGroupsSequence
     row, column, step, origin = (LPS_TO_RAS @ volume.affine)[:3].T
     spacing = [decimal(np.linalg.norm(column)), decimal(np.linalg.norm(row))]
