@@ -257,6 +257,17 @@ def test_several_slices_do_not_fit_into_one_file(tmp_path, model):
     assert not (tmp_path / "out.dcm").exists()
 
 
+def test_a_transfer_syntax_that_does_not_fit(tmp_path, model):
+    """openjpeg refuses images of less than 32 x 32 pixels."""
+    write_series(tmp_path / "in", head((12, 10, 2)))
+    small = upscale(mrlift.load(tmp_path / "in"), 2, model)
+    with pytest.raises(OutputError, match="JPEG 2000.*Choose another"):
+        mrlift.save(small, tmp_path / "out", transfer_syntax="jpeg-2000")
+    with pytest.raises(OutputError, match="Expected a transfer syntax of explicit, rle"):
+        mrlift.save(small, tmp_path / "out", transfer_syntax="gif")
+    assert not (tmp_path / "out").exists()
+
+
 def test_dicom_needs_a_dicom_source(tmp_path):
     volume = mrlift.Volume(np.zeros((4, 4, 2), np.int16), np.eye(4))
     with pytest.raises(OutputError, match="only be derived from a DICOM series"):

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import importlib.util
 import io
+import json
 import subprocess
 import sys
 import warnings
@@ -220,3 +221,12 @@ def test_names_from_files_never_leave_the_output_folder(tmp_path, name):
     new = set(tmp_path.rglob("*")) - before
     expected = [f"{k:05d}.dcm" for k in range(1, 5)]
     assert sorted(str(p.relative_to(tmp_path / "keep" / "out")) for p in new) == [".", *expected]
+
+
+def test_the_documented_count_is_that_of_the_results():
+    record = json.loads((ROOT / "benchmarks/results/fuzz.json").read_text())
+    assert record["failures"] == 0
+    page = (ROOT / "docs/reference/dicom-conformance.md").read_text()
+    assert f"{record['inputs']:,} mutated files" in page
+    for outcome, count in record["outcomes"].items():
+        assert f"| {outcome} | {count:,} |" in page

@@ -174,5 +174,8 @@ def stored_type(header: Dataset) -> np.dtype[np.signedinteger] | np.dtype[np.uns
 
 def first_line(error: Exception) -> str:
     """What an error says, short enough for a message."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    told = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return told.rstrip(".")
