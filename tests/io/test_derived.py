@@ -261,7 +261,7 @@ def test_a_transfer_syntax_that_does_not_fit(tmp_path, model):
     """openjpeg refuses images of less than 32 x 32 pixels."""
     write_series(tmp_path / "in", head((12, 10, 2)))
     small = upscale(mrlift.load(tmp_path / "in"), 2, model)
-    with pytest.raises(OutputError, match="JPEG 2000.*Choose another"):
+    with pytest.raises(OutputError, match=r"JPEG 2000.*Choose another"):
         mrlift.save(small, tmp_path / "out", transfer_syntax="jpeg-2000")
     with pytest.raises(OutputError, match="Expected a transfer syntax of explicit, rle"):
         mrlift.save(small, tmp_path / "out", transfer_syntax="gif")
