@@ -276,6 +276,13 @@ def test_converted_objects_are_read_but_only_nifti_is_derived(tmp_path):
     mrlift.save(low, tmp_path / "b.nii")
 
 
+def test_an_object_whose_class_only_the_file_knows_gives_nifti(tmp_path):
+    low = degrade(mrlift.load(write_enhanced(tmp_path / "a.dcm")), 2)
+    del low.source.multiframe.SOPClassUID
+    with pytest.raises(OutputError, match=r"without SOPClassUID.*--nifti"):
+        mrlift.save(low, tmp_path / "b")
+
+
 @needs("dciodvfy")
 @pytest.mark.parametrize("contrasts", [({},), ({"echo": 10}, {"echo": 80})])
 def test_dciodvfy_finds_no_new_error(tmp_path, model, contrasts):

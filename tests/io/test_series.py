@@ -225,6 +225,16 @@ def test_a_mosaic_is_recognised_without_the_word(tmp_path):
         mrlift.load(tmp_path / "s")
 
 
+@pytest.mark.parametrize("syntax", [b"1.2.840.10008.1.2\\1", b"1.2.3.4.5.6.7.8.9.1", b"1.2.840.1"])
+def test_an_unknown_transfer_syntax_is_named(tmp_path, syntax):
+    file = write_series(tmp_path / "s", head((8, 6, 1)))[0]
+    content = file.read_bytes()
+    at = content.index(b"1.2.840.10008.1.2.1\0")
+    file.write_bytes(content[:at] + syntax.ljust(20, b"\0") + content[at + 20 :])
+    with pytest.raises(InputError, match="standard transfer syntax|damaged"):
+        mrlift.load(file)
+
+
 def test_one_valued_image_type(tmp_path):
     write_series(tmp_path / "s", ImageType="ORIGINAL")
     assert mrlift.load(tmp_path / "s").slice_count == 4

@@ -133,11 +133,9 @@ def check_format(volume: Volume, path: Path, transfer_syntax: str = "explicit") 
             "(--nifti)."
         )
     multiframe = volume.source.multiframe
-    if multiframe is not None and multiframe.SOPClassUID != EnhancedMRImageStorage:
-        raise OutputError(
-            f"{path}: no series is derived from {multiframe.SOPClassUID.name}. Write NIfTI "
-            "(--nifti)."
-        )
+    if multiframe is not None and multiframe.get("SOPClassUID") != EnhancedMRImageStorage:
+        name = getattr(multiframe.get("SOPClassUID"), "name", "an object without SOPClassUID")
+        raise OutputError(f"{path}: no series is derived from {name}. Write NIfTI (--nifti).")
     if volume.slice_count > 1 and multiframe is None and not _is_folder_name(path):
         raise OutputError(
             f"{path} names one file, but the series has {volume.slice_count} slices. "

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from mrlift.errors import InputError, MrliftError, SeriesChoiceError
 from mrlift.io.limits import MAX_ELEMENTS, BoundedFile, refuse_oversize
@@ -234,14 +234,15 @@ def _read_header(file: Path) -> FileDataset | None:
             f"{file} is a DICOM file without SOP class, series or transfer syntax: damaged or "
             "truncated. Get a complete copy."
         )
-    if not header.file_meta.TransferSyntaxUID.is_transfer_syntax:
+    syntax = header.file_meta.TransferSyntaxUID
+    if not (isinstance(syntax, UID) and syntax.is_transfer_syntax):
         raise InputError(
-            f"{file}: expected a standard transfer syntax, found "
-            f"{header.file_meta.TransferSyntaxUID}. Convert it, for instance with dcmconv of dcmtk."
+            f"{file}: expected a standard transfer syntax, found {syntax}. Convert it, for "
+            "instance with dcmconv of dcmtk."
         )
     # Presentation states, structured reports and the like have no rows; an image that was cut
     # short has none either, but is called an image.
-    return header if "Rows" in header or "Image" in kind.name else None
+    return header if "Rows" in header or "Image" in getattr(kind, "name", "Image") else None
 
 
 def _parsed(file: Path) -> FileDataset:
