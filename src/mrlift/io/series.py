@@ -236,8 +236,9 @@ def _read_header(file: Path) -> FileDataset | None:
         )
     syntax = header.file_meta.TransferSyntaxUID
     if not (isinstance(syntax, UID) and syntax.is_transfer_syntax):
+        found = syntax if isinstance(syntax, UID) and syntax.is_valid else "a malformed one"
         raise InputError(
-            f"{file}: expected a standard transfer syntax, found {syntax}. Convert it, for "
+            f"{file}: expected a standard transfer syntax, found {found}. Convert it, for "
             "instance with dcmconv of dcmtk."
         )
     # Presentation states, structured reports and the like have no rows; an image that was cut
