@@ -100,7 +100,16 @@ def test_only_real_numbers(dtype):
         Volume(np.zeros((2, 2, 2), dtype), np.eye(4))
 
 
-@pytest.mark.parametrize("affine", [np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)])
+@pytest.mark.parametrize(
+    "affine",
+    [
+        np.zeros((4, 4)),
+        np.full((4, 4), np.nan),
+        np.eye(3),
+        np.diag([1e-300, 2, 1, 1]),
+        np.diag([1e20, 2, 1, 1]),
+    ],
+)
 def test_useless_affine_is_refused(affine):
     with pytest.raises(GeometryError):
         Volume(np.zeros((2, 2, 2)), affine)

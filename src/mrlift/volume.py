@@ -52,7 +52,7 @@ class Volume:
 
     Raises:
         InputError: wrong number of dimensions, complex or colour values.
-        GeometryError: an affine that is singular or not finite.
+        GeometryError: an affine that is singular, not finite, or of no sensible size.
     """
 
     voxels: NDArray[np.number]
@@ -79,6 +79,11 @@ class Volume:
         if self.slice_axis not in (0, 1, 2):
             raise InputError(f"The slice axis must be 0, 1 or 2, found {self.slice_axis}.")
         steps = np.linalg.norm(affine[:3, :3], axis=0)
+        if not (steps > 1e-6).all() or np.abs(affine).max() > 1e9:
+            raise GeometryError(
+                f"Spacings of {', '.join(f'{v:.3g}' for v in steps)} mm or a place beyond 1e9 mm "
+                "are not those of an image. Repair the file's geometry."
+            )
         if abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * steps.prod():
             raise GeometryError(
                 "The affine is singular: two axes point the same way or a spacing is zero. "

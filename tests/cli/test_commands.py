@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from multiframe import write_enhanced
 from phantoms import head, head_volume, write_series
 
 import mrlift
@@ -75,6 +76,34 @@ def test_upscale_dicom_to_dicom_and_to_nifti(tmp_path):
     derived, converted = mrlift.load(tmp_path / "d"), mrlift.load(tmp_path / "n.nii")
     np.testing.assert_allclose(derived.affine, converted.affine, atol=1e-4)
     np.testing.assert_array_equal(derived.voxels, converted.voxels)
+
+
+def test_nifti_flag_and_transfer_syntax(tmp_path):
+    write_series(tmp_path / "s", head((24, 20, 2)))
+    assert run("upscale", tmp_path / "s", "-o", tmp_path / "n", "--nifti").returncode == 0
+    assert mrlift.load(tmp_path / "n.nii.gz").voxels.shape == (48, 40, 2)
+    assert run("upscale", tmp_path / "s", "-o", tmp_path / "m.nii", "--nifti").returncode == 0
+    assert (tmp_path / "m.nii").is_file()
+    for name, uid in (("rle", "1.2.840.10008.1.2.5"), ("jpeg-ls", "1.2.840.10008.1.2.4.80")):
+        done = run("upscale", tmp_path / "s", "-o", tmp_path / name, "--transfer-syntax", name)
+        assert done.returncode == 0, done.stderr
+        assert pydicom.dcmread(tmp_path / name / "00001.dcm").file_meta.TransferSyntaxUID == uid
+    done = run("upscale", tmp_path / "s", "-o", tmp_path / "x.nii", "--transfer-syntax", "rle")
+    assert done.returncode == 3
+    assert "NIfTI has no transfer syntax" in done.stderr
+    assert run("upscale", tmp_path / "s", "-o", "x", "--transfer-syntax", "gif").returncode == 2
+
+
+def test_parts_of_an_enhanced_series_are_listed_and_chosen(tmp_path):
+    file = write_enhanced(tmp_path / "a.dcm", contrasts=[{"echo": 10}, {"echo": 80}])
+    facts = json.loads(run("info", file, "--json").stdout)
+    assert [(s["uid"], s["description"]) for s in facts["series"]] == [
+        ("1.2.3.5/1", "echo time 10"), ("1.2.3.5/2", "echo time 80"),
+    ]  # fmt: skip
+    assert run("upscale", file, "-o", tmp_path / "o").returncode == 2
+    done = run("upscale", file, "-o", tmp_path / "o.dcm", "--series", "1.2.3.5/2")
+    assert done.returncode == 0, done.stderr
+    assert pydicom.dcmread(tmp_path / "o.dcm").NumberOfFrames == 4
 
 
 def test_series_of_a_folder_with_two(tmp_path):

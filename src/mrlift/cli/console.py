@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
@@ -24,13 +25,36 @@ Engine = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Series = Annotated[
     str | None,
-    typer.Option("--series", metavar="UID", help="Which DICOM series of a folder with several."),
+    typer.Option(
+        "--series",
+        metavar="UID",
+        help="Which DICOM series of a folder with several; UID/2: its second stack or contrast.",
+    ),
 ]
 SliceAxis = Annotated[
     int | None,
     typer.Option("--slice-axis", min=0, max=2, help="Through-plane axis of a NIfTI file."),
 ]
+Nifti = Annotated[
+    bool,
+    typer.Option("--nifti", help="Write NIfTI; adds .nii.gz to OUTPUT if it is not named so."),
+]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 takes all cores.")]
+
+
+class Syntax(StrEnum):
+    """Transfer syntaxes of DICOM output; every one is lossless."""
+
+    explicit = "explicit"
+    rle = "rle"
+    jpeg_ls = "jpeg-ls"
+    jpeg_2000 = "jpeg-2000"
+
+
+TransferSyntax = Annotated[
+    Syntax,
+    typer.Option("--transfer-syntax", help="Compression of DICOM output, always lossless."),
+]
 
 
 def errors() -> "Console":

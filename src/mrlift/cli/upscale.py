@@ -10,10 +10,13 @@ from mrlift.cli.console import (
     Degradation,
     Engine,
     Json,
+    Nifti,
     Overwrite,
     Series,
     SliceAxis,
+    Syntax,
     Threads,
+    TransferSyntax,
     print_json,
     progress,
     say,
@@ -54,26 +57,30 @@ def upscale(
     whole: Annotated[
         bool, typer.Option("--whole", help="Run the network on air too, instead of interpolating.")
     ] = False,
+    nifti: Nifti = False,
+    transfer_syntax: TransferSyntax = Syntax.explicit,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write INPUT at SCALE times its in-plane resolution to OUTPUT, in the same format.
 
-    A DICOM series becomes a derived MR series in the same study; OUTPUT ending in .nii or .nii.gz
-    gives NIfTI from either. The result appears whole or not at all.
+    A DICOM series becomes a derived MR series in the same study, classic or Enhanced as it was;
+    --nifti, or OUTPUT ending in .nii or .nii.gz, gives NIfTI from either. The result appears whole
+    or not at all.
     """
     from mrlift.inference import pipeline
     from mrlift.inference.zoo import load_model
-    from mrlift.io import check_format, check_output, load, save
+    from mrlift.io import check_format, check_output, load, nifti_name, save
 
     began = time.perf_counter()
     loaded = load_model(model, scale=scale, degradation=degradation, threads=threads, engine=engine)
+    output = nifti_name(output) if nifti else output
     check_output(input, output, overwrite=overwrite)
     volume = load(input, series=series, slice_axis=slice_axis)
-    check_format(volume, output)
+    check_format(volume, output, transfer_syntax.value)
     with progress(f"x{loaded.card.scale} {loaded.card.name}", quiet=json) as step:
         sr = pipeline.upscale(volume, scale, loaded, whole=whole, progress=step)
-    save(sr, output, overwrite=overwrite)
+    save(sr, output, overwrite=overwrite, transfer_syntax=transfer_syntax.value)
     seconds = time.perf_counter() - began
     facts = {
         "output": str(output),

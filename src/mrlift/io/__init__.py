@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydicom.uid import EnhancedMRImageStorage
 
 from mrlift.errors import InputError, OutputError
 from mrlift.io.atomic import refuse_existing, replacing
-from mrlift.io.derived import save_series
+from mrlift.io.derived import SYNTAXES, save_series
 from mrlift.io.nifti import SUFFIXES, load_nifti, save_nifti
 from mrlift.io.series import (
     SeriesSource,
@@ -19,6 +20,7 @@ from mrlift.io.series import (
 from mrlift.volume import Volume
 
 __all__ = [
+    "SYNTAXES",
     "SeriesSource",
     "SeriesSummary",
     "check_format",
@@ -27,6 +29,7 @@ __all__ = [
     "is_nifti",
     "list_series",
     "load",
+    "nifti_name",
     "read_headers",
     "refuse_existing",
     "replacing",
@@ -42,6 +45,11 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def nifti_name(path: Path) -> Path:
+    """`path`, with .nii.gz added where it is not the name of a NIfTI file."""
+    return path if is_nifti(path) else path.with_name(f"{path.name}.nii.gz")
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a file has the DICOM prefix (PS3.10 7.1)."""
     with path.open("rb") as file:
@@ -53,7 +61,8 @@ def load(path: str | Path, *, series: str | None = None, slice_axis: int | None 
 
     Args:
         path: what to read.
-        series: SeriesInstanceUID, for a folder with several DICOM series.
+        series: SeriesInstanceUID, for a folder with several DICOM series; UID/2 for the second of
+            several stacks, contrasts or time points in one series.
         slice_axis: the through-plane axis of a NIfTI file, 0 to 2; None takes the one that its
             header names, else the clearly thickest, else the last.
 
@@ -97,26 +106,37 @@ def check_output(source: Path, path: Path, *, overwrite: bool) -> None:
     refuse_existing(path, overwrite=overwrite, folder=_is_folder_name(path))
 
 
-def check_format(volume: Volume, path: Path) -> None:
+def check_format(volume: Volume, path: Path, transfer_syntax: str = "explicit") -> None:
     """Say before any work whether a volume, once derived, could be saved in the format of `path`.
 
     Raises:
-        OutputError: DICOM without a DICOM source of as many slices, or several slices into one
-            file.
+        OutputError: DICOM without a DICOM source of as many slices, several slices into one
+            file, or a transfer syntax that is unknown or asked of NIfTI.
     """
+    if transfer_syntax not in SYNTAXES:
+        raise OutputError(
+            f"Expected a transfer syntax of {', '.join(SYNTAXES)}, found {transfer_syntax!r}."
+        )
     if is_nifti(path):
+        if transfer_syntax != "explicit":
+            raise OutputError(f"{path}: NIfTI has no transfer syntax. Leave --transfer-syntax out.")
         return
     if not isinstance(volume.source, SeriesSource):
         raise OutputError(
             f"{path}: a DICOM series can only be derived from a DICOM series. Give a name that "
-            "ends in .nii or .nii.gz."
+            "ends in .nii or .nii.gz, or pass --nifti."
         )
     if volume.slice_count != len(volume.source.instances):
         raise OutputError(
             f"The volume has {volume.slice_count} slices, the DICOM series it came from "
-            f"{len(volume.source.instances)}: their headers cannot be matched. Write NIfTI."
+            f"{len(volume.source.instances)}: their headers cannot be matched. Write NIfTI "
+            "(--nifti)."
         )
-    if volume.slice_count > 1 and not _is_folder_name(path):
+    multiframe = volume.source.multiframe
+    if multiframe is not None and multiframe.get("SOPClassUID") != EnhancedMRImageStorage:
+        name = getattr(multiframe.get("SOPClassUID"), "name", "an object without SOPClassUID")
+        raise OutputError(f"{path}: no series is derived from {name}. Write NIfTI (--nifti).")
+    if volume.slice_count > 1 and multiframe is None and not _is_folder_name(path):
         raise OutputError(
             f"{path} names one file, but the series has {volume.slice_count} slices. "
             "Give the name of a folder."
@@ -127,23 +147,39 @@ def _is_folder_name(path: Path) -> bool:
     return not is_nifti(path) and path.suffix.lower() != ".dcm"
 
 
-def save(volume: Volume, path: str | Path, *, overwrite: bool = False) -> None:
+def save(
+    volume: Volume,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    transfer_syntax: str = "explicit",
+) -> None:
     """Write a volume; the result appears whole or not at all.
 
     A `path` that ends in .nii or .nii.gz gives a NIfTI file, any other a new folder with a derived
-    DICOM series, or for a single slice and a name that ends in .dcm one file.
+    DICOM series, or for a single slice or an Enhanced MR object and a name that ends in .dcm one
+    file.
+
+    Args:
+        volume: what to write.
+        path: where.
+        overwrite: replace what is there.
+        transfer_syntax: of DICOM: explicit, rle, jpeg-ls or jpeg-2000, all of them lossless.
 
     Raises:
         OutputError: `path` exists and `overwrite` is false, it cannot be written, or a DICOM
             series is asked of a volume that did not come from one.
     """
     path = Path(path)
-    check_format(volume, path)
+    check_format(volume, path, transfer_syntax)
     nifti = is_nifti(path)
     if volume.derivation is None and not nifti:
         raise OutputError("mrlift did nothing to this DICOM series: copy its files instead.")
     with replacing(path, overwrite=overwrite, folder=_is_folder_name(path)) as part:
-        (save_nifti if nifti else save_series)(volume, part)
+        if nifti:
+            save_nifti(volume, part)
+        else:
+            save_series(volume, part, SYNTAXES[transfer_syntax])
 
 
 def find_series(folder: Path) -> list[Path]:

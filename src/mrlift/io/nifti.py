@@ -1,6 +1,7 @@
 """NIfTI-1 and NIfTI-2 files, .nii and .nii.gz, 3-D and 4-D."""
 
 import gzip
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from mrlift.errors import InputError
+from mrlift.io.limits import DEFLATE_RATIO, refuse_oversize, refuse_short
 from mrlift.volume import Volume, fit_dtype
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -26,6 +28,7 @@ STORABLE: dict[str, np.dtype] = {
 READ_ERRORS = (
     ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error,
 )  # fmt: skip
+MAX_OFFSET = 2**28  # bytes before the voxels: header and extensions
 DISAGREEMENT = 1e-3  # mm between qform and sform over one voxel's step that is worth a warning
 CLEARLY_THICKER = 1.2  # ratio of spacings from which the thickest axis is the slice axis
 
@@ -59,6 +62,7 @@ def load_nifti(path: Path) -> Volume:
                 f"{path}: expected a 3-D or 4-D series of real numbers, found shape {image.shape} "
                 f"of {stored}. Convert colour or complex data to magnitudes and stack 2-D images."
             )
+        _refuse_impossible(path, image)
         proxy: Any = image.dataobj
         scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
         voxels = np.asarray(image.dataobj)
@@ -80,6 +84,19 @@ def load_nifti(path: Path) -> Volume:
     source = NiftiSource(header, stored.newbyteorder("="), scaled, unit)
     affine = np.diag([unit, unit, unit, 1.0]) @ np.asarray(image.affine, dtype=np.float64)
     return Volume(voxels, affine, _slice_axis(header, affine), source, notes)
+
+
+def _refuse_impossible(path: Path, image: nibabel.Nifti1Image) -> None:
+    """Refuse a header that claims more than the file can hold, or than mrlift takes on."""
+    shape = tuple(int(n) for n in image.shape)
+    refuse_oversize(path, shape[0], shape[1], math.prod(shape[2:]))
+    proxy: Any = image.dataobj
+    offset = float(proxy.offset)
+    if not 0 <= offset <= MAX_OFFSET:
+        raise InputError(f"{path}: voxels cannot begin at byte {offset:g}. Repair vox_offset.")
+    needed = math.prod(shape) * image.header.get_data_dtype().itemsize
+    compressed = path.name.lower().endswith(".gz")
+    refuse_short(path, needed + int(offset), ratio=DEFLATE_RATIO if compressed else 1)
 
 
 def save_nifti(volume: Volume, path: Path) -> None:

@@ -6,10 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
 
 from mrlift.errors import GeometryError, InputError
 
+READ = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SAME_DIRECTION = 1e-4  # largest difference between direction cosines within one series
 UNIT = 1e-3  # largest departure of the cosines from unit length and from a right angle
@@ -18,6 +23,7 @@ REGULAR = 0.05  # share of the slice distance by which a slice may lie off the r
 
 NOT_MAGNITUDE = {
     "P": "phase", "PHASE": "phase", "PHASE MAP": "phase", "PHASE_MAP": "phase",
+    "SW_P": "phase",
     "R": "real part", "REAL": "real part", "I": "imaginary part", "IMAGINARY": "imaginary part",
     "ADC": "parametric map", "FA": "parametric map", "TRACEW": "parametric map",
     "T1 MAP": "parametric map", "T2 MAP": "parametric map", "T2_STAR MAP": "parametric map",
@@ -35,17 +41,27 @@ def image_type(header: Dataset) -> list[str]:
     return [value] if isinstance(value, str) else [str(v) for v in value]
 
 
+def refuse_other_modalities(headers: list[FileDataset]) -> None:
+    """Refuse a series of anything but MR.
+
+    Raises:
+        InputError: it is; the message names a file and its modality.
+    """
+    for header in headers:
+        modality = header.get("Modality", "unknown")
+        if modality != "MR":
+            file = Path(str(header.filename))
+            raise InputError(f"{file}: expected an MR image, found modality {modality}.")
+
+
 def refuse_unsuitable(header: FileDataset) -> None:
     """Refuse what is not one grey magnitude MR image with a place.
 
     Raises:
-        InputError: another modality, colour, multi-frame, phase, maps, mosaics.
+        InputError: colour, another object, frames without a place, phase, maps, mosaics.
         GeometryError: no position, orientation or spacing.
     """
     file = Path(str(header.filename))
-    modality = header.get("Modality", "unknown")
-    if modality != "MR":
-        raise InputError(f"{file}: expected an MR image, found modality {modality}.")
     photometric = header.get("PhotometricInterpretation")
     if header.get("SamplesPerPixel", 1) != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise InputError(
@@ -53,19 +69,26 @@ def refuse_unsuitable(header: FileDataset) -> None:
             "Colour maps cannot be sharpened."
         )
     sop_class = header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID"))
-    if sop_class == EnhancedMRImageStorage or int(header.get("NumberOfFrames", 1) or 1) > 1:
-        raise InputError(
-            f"{file}: a multi-frame object. Only classic single-frame MR images are read so far; "
-            "convert it with dcm2niix and give the NIfTI file."
-        )
-    if sop_class != MRImageStorage:
+    if sop_class not in READ:
         name = getattr(sop_class, "name", sop_class)
-        raise InputError(f"{file}: expected MR Image Storage, found {name}.")
+        raise InputError(
+            f"{file}: expected MR Image Storage or Enhanced MR Image Storage, found {name}. Send "
+            "the images themselves."
+        )
+    if int(header.get("NumberOfFrames", 1) or 1) > 1:
+        raise InputError(
+            f"{file}: several frames in a classic MR image, which says where one frame is only. "
+            "Convert it with dcm2niix and give the NIfTI file."
+        )
     kinds = [value.upper() for value in image_type(header)]
-    if "MOSAIC" in kinds:
+    if "MOSAIC" in kinds or _holds_tiles(header):
         raise InputError(
             f"{file}: a Siemens mosaic, many slices tiled in one image. Convert it with dcm2niix "
             "and give the NIfTI file."
+        )
+    if (component := header.get("ComplexImageComponent", "MAGNITUDE")) != "MAGNITUDE":
+        raise InputError(
+            f"{file}: expected a magnitude image, found ComplexImageComponent {component}."
         )
     for kind in kinds[2:]:
         if kind in NOT_MAGNITUDE:
@@ -73,11 +96,26 @@ def refuse_unsuitable(header: FileDataset) -> None:
                 f"{file}: expected a magnitude image, found a {NOT_MAGNITUDE[kind]} "
                 f"(ImageType {'/'.join(kinds)})."
             )
+    if header.get("HighBit") is not None and header.HighBit != header.get("BitsStored", 0) - 1:
+        raise InputError(
+            f"{file}: HighBit {header.HighBit} does not go with BitsStored "
+            f"{header.get('BitsStored')}: the pixels are shifted or hold overlays. Rewrite it with "
+            "its pixels in the low bits."
+        )
     missing = [name for name in NEEDED if header.get(name) is None]
     if missing:
         raise GeometryError(
             f"{file}: the header lacks {', '.join(missing)}, without which nothing can be placed."
         )
+
+
+def _holds_tiles(header: Dataset) -> bool:
+    """Whether Siemens' NumberOfImagesInMosaic says so; some tools drop MOSAIC from ImageType."""
+    try:
+        block = header.private_block(0x0019, "SIEMENS MR HEADER")
+        return 0x0A in block and int(block[0x0A].value) > 1
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def refuse_mixed(headers: list[FileDataset]) -> None:
@@ -112,8 +150,8 @@ def refuse_mixed(headers: list[FileDataset]) -> None:
 
 def stacked(
     headers: list[FileDataset],
-) -> tuple[list[FileDataset], NDArray[np.float64], NDArray[np.float64]]:
-    """Headers in order along the normal, the RAS+ affine of the stack, and the residuals.
+) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]]:
+    """The order of `headers` along the normal, the RAS+ affine of the stack, and the residuals.
 
     Residuals (n, 3) are ImagePositionPatient minus the regular stack, mm, LPS.
 
@@ -133,7 +171,7 @@ def stacked(
         raise GeometryError(f"PixelSpacing {first.PixelSpacing} is not positive. Repair it.")
     positions = np.array([np.asarray(h.ImagePositionPatient, float) for h in headers])
     order = np.argsort(positions @ normal, kind="stable")
-    headers, positions = [headers[i] for i in order], positions[order]
+    positions = positions[order]
     _refuse_uneven(np.diff(positions @ normal))
     if len(headers) > 1:
         step = (positions[-1] - positions[0]) / (len(headers) - 1)
@@ -144,7 +182,7 @@ def stacked(
     _refuse_irregular(step, normal, residuals)
     lps = np.eye(4)
     lps[:3] = np.column_stack([row * column_spacing, column * row_spacing, step, positions[0]])
-    return headers, LPS_TO_RAS @ lps, residuals
+    return [int(i) for i in order], LPS_TO_RAS @ lps, residuals
 
 
 def _refuse_uneven(steps: NDArray[np.float64]) -> None:
@@ -191,7 +229,9 @@ def odd_facts(first: FileDataset) -> Iterator[str]:
     matrix = [int(v) for v in first.get("AcquisitionMatrix", None) or []]
     if len(matrix) == 4:
         rows, columns = max(matrix[0], matrix[2]), max(matrix[1], matrix[3])
-        if 0 < rows < int(first.Rows) or 0 < columns < int(first.Columns):
+        # Some scanners name the two the wrong way round, which is no interpolation.
+        swapped = (rows, columns) == (int(first.Columns), int(first.Rows))
+        if not swapped and (0 < rows < int(first.Rows) or 0 < columns < int(first.Columns)):
             yield (
                 f"The scanner interpolated this series: acquired {columns}x{rows}, stored "
                 f"{int(first.Columns)}x{int(first.Rows)} (columns x rows). Its true resolution is "
