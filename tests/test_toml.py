@@ -1,4 +1,4 @@
-"""`mrlift.config`: TOML into dataclasses; the messages are tested where files are read: training and node."""
+"""TOML into dataclasses; the messages are tested where files are read: training and node."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -55,8 +55,13 @@ def upscale(
     threads: Threads = 0,
     engine: Engine = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Run the network on air too, instead of interpolating.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--whole/--skip-air",
+            help="Run the network on air too, or interpolate there; default: interpolate, unless "
+            "the weights remove noise.",
+        ),
+    ] = None,
     nifti: Nifti = False,
     transfer_syntax: TransferSyntax = Syntax.explicit,
     overwrite: Overwrite = False,

@@ -48,6 +48,11 @@ class Card:
     metrics: dict[str, float]
     sha256: str
 
+    @property
+    def denoises(self) -> bool:
+        """Whether the network has learned to remove noise: its LR images had more than HR."""
+        return bool(max(self.training.get("noise", (0.0,))) > 0)
+
 
 def save_card(card: Card, path: Path) -> None:
     """Write a card as JSON."""

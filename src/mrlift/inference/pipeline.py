@@ -32,7 +32,7 @@ def upscale(
     *,
     degradation: Kind | None = None,
     threads: int = 0,
-    whole: bool = False,
+    whole: bool | None = None,
     progress: Progress | None = None,
 ) -> Volume:
     """The volume at `scale` times its in-plane resolution.
@@ -45,7 +45,8 @@ def upscale(
         degradation: what made the volume low-resolution, see `load_model`.
         threads: CPU threads; 0 takes all cores.
         whole: run the network on air too, instead of interpolating there; inside the object the
-            two agree to 1e-5 of the series' scale.
+            two agree to 1e-5 of the series' scale. None does so only for weights that remove noise:
+            air that kept its noise would show around the object.
         progress: called with (slices done, slices in all).
 
     Returns:
@@ -63,6 +64,7 @@ def upscale(
         raise ModelError(f"{card.name} upscales {card.scale} times, but scale {scale} was asked.")
     if not np.isfinite(volume.voxels).all():
         raise InputError("Expected finite voxels, found some that are NaN or infinite.")
+    whole = card.denoises if whole is None else whole
     stack = volume.slices()
     # Each time point has its own unit, so that it comes out as it would alone.
     units = [series_scale(part) for part in np.split(stack, math.prod(volume.voxels.shape[3:]))]
