@@ -1,4 +1,4 @@
-"""TOML into dataclasses; the messages are tested where files are read: training and node."""
+"""`mrlift.config`; what training and node read is tested with them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
