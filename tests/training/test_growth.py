@@ -1,10 +1,12 @@
 """Starting a large network from a small one."""
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
-from runs import TINY, run_in  # noqa: E402
+from runs import TINY, recipe, run_in  # noqa: E402
 
 from mrlift.errors import ModelError  # noqa: E402
 from mrlift.training.checkpoint import load_checkpoint  # noqa: E402
@@ -80,3 +82,13 @@ class TestGrowth:
         card = export(load_checkpoint(tmp_path / "second"), tmp_path / "w.onnx")
         assert card.training["start"] == [{"name": "tiny", "lr_pixels": 6912}]
         assert card.training["lr_pixels_seen"] == 2 * 6912
+        third = run_in(tmp_path / "third", start=tmp_path / "w.onnx")
+        assert third.validate() == pytest.approx(second.validate(), abs=0.02)  # float16
+        assert third.facts["start"] == [{"name": "tiny", "lr_pixels": 6912}] * 2
+
+    def test_shipped_weights_are_a_start(self, tmp_path):
+        network = {"units": 4, "channels": 32}
+        run = run_in(tmp_path / "r", recipe(network=network), start=Path("mrl-tiny-x2-bicubic"))
+        assert run.facts["start"][-1]["name"] == "mrl-tiny-x2-bicubic"
+        with pytest.raises(ModelError, match="no-such"):
+            run_in(tmp_path / "s", recipe(network=network), start=Path("no-such"))

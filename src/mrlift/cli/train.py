@@ -34,8 +34,8 @@ def train(
         Path | None,
         typer.Option(
             "--start",
-            metavar="RUN",
-            help="Begin with the weights of another run, of a network of equal or smaller size.",
+            metavar="RUN|NAME|FILE",
+            help="Begin with a run, shipped weights or an .onnx file, of equal or smaller size.",
         ),
     ] = None,
     budget: Annotated[

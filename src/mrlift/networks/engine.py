@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,22 +37,36 @@ def torch_engine(weights: Path, threads: int = 0) -> Run:
     return run
 
 
-def paper_engine(weights: Path, network: dict[str, object], threads: int = 0) -> Run:
+def paper_engine(weights: Path, network: dict[str, Any], threads: int = 0) -> Run:
     """The network in eager torch with one deconvolution for each y_i, as eq. 1-4 say.
 
-    The measure of speed, not a way to work: the same result as every engine, later.
+    The measure of speed, not a way to work: the same result as every engine, later. Arguments and
+    errors are those of `stored_network`; `threads` as for `torch_engine`.
+    """
+    module = stored_network(weights, network)
+
+    def forward(x: Tensor) -> Tensor:
+        y_hat = torch.zeros(())
+        for share, y in zip(module.weights, module.images(x), strict=True):
+            y_hat = y_hat + share * y
+        return y_hat
+
+    return lambda slices: _numpy(forward, slices, threads)
+
+
+def stored_network(weights: Path, network: dict[str, Any]) -> MRL:
+    """The multi-resolution learning network that a file of weights holds.
 
     Args:
-        weights: an .onnx file of a multi-resolution learning network.
+        weights: an .onnx file that `mrlift export` wrote.
         network: what its card says of the network.
-        threads: as for `torch_engine`.
 
     Raises:
         ModelError: the file is another network.
     """
     stored = parts(read_graph(weights))
     options = {k: network[k] for k in ("units", "channels", "grid", "shared_units")}
-    module = MRL(stored.scale, kernel=stored.deconvolution.shape[-1], **options)  # type: ignore[arg-type]
+    module = MRL(stored.scale, kernel=stored.deconvolution.shape[-1], **options)
     with torch.no_grad():
         layers = [module.head]
         for unit in module.units:
@@ -63,8 +78,7 @@ def paper_engine(weights: Path, network: dict[str, object], threads: int = 0) ->
         module.weights.copy_(torch.tensor(stored.shares))
         module.deconv.weight.copy_(torch.from_numpy(stored.deconvolution))
         module.deconv.bias.copy_(torch.from_numpy(stored.bias / stored.total))  # type: ignore[union-attr]
-    module.eval()
-    return lambda slices: _numpy(lambda x: module.outputs(x)[0], slices, threads)
+    return module.eval()
 
 
 def _numpy(forward: Callable[[Tensor], Tensor], slices: Slices, threads: int) -> Slices:

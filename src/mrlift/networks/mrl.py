@@ -112,6 +112,11 @@ class MRL(nn.Module):
         y = self._each_deconvolved(x)
         return (self.weights[:, None, None] * y).sum(dim=1, keepdim=True), y  # eq. 4
 
+    def images(self, x: Tensor) -> Iterator[Tensor]:
+        """y_1 ... y_N of eq. 3, each (b, 1, H, W), with a deconvolution each."""
+        for u in self.features(x):
+            yield self._deconvolve(u, x, self._bias())
+
     def features(self, x: Tensor) -> Iterator[Tensor]:
         """U_1 ... U_N of eq. 1-2, each (b, c, h, w)."""
         u = u_0 = self.head(x)

@@ -18,8 +18,10 @@ from torch import Tensor, distributed
 
 from mrlift.errors import ConfigError, DivergenceError
 from mrlift.inference.degradation import degrade_slice
+from mrlift.inference.zoo import find_weights
 from mrlift.metrics import psnr
 from mrlift.networks import NETWORKS
+from mrlift.networks.engine import stored_network
 from mrlift.networks.mrl import MRL
 from mrlift.resampling import bicubic_up, filled_size
 from mrlift.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -68,7 +70,8 @@ class Run:
         store: slices to learn from and, of other patients, to validate on.
         folder: where the checkpoint and the curves go; made if absent.
         resume: go on from the folder's checkpoint.
-        start: checkpoint of an equal or smaller MRL network to start from.
+        start: a run, an .onnx file with its card, or the name of shipped weights, of an equal or
+            smaller MRL network.
         device: "cpu" or "cuda".
     """
 
@@ -94,7 +97,7 @@ class Run:
         self.validation = validation_pairs(store, recipe)
         network = build_network(recipe.network)
         if start is not None and not resume:
-            self.facts["start"] = _start_from(network, load_checkpoint(start))
+            self.facts["start"] = _start_from(network, start)
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network
         self.average = copy.deepcopy(network).requires_grad_(False)
@@ -303,14 +306,21 @@ def _place() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def _start_from(network: MRL, checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """Grow `network` from a run; returns what the card will say of where it came from."""
-    small = build_network(checkpoint.recipe.network)
-    small.load_state_dict(checkpoint.average)
+def _start_from(network: MRL, start: Path) -> list[dict[str, Any]]:
+    """Grow `network` from a run or from weights; returns what the card will say of these."""
+    if start.is_dir() or start.suffix == ".pt":
+        checkpoint = load_checkpoint(start)
+        small = build_network(checkpoint.recipe.network)
+        small.load_state_dict(checkpoint.average)
+        name, earlier = checkpoint.recipe.card.name, checkpoint.facts["start"]
+        pixels = checkpoint.history[-1]["lr_pixels"] if checkpoint.history else 0
+    else:
+        card, weights = find_weights(str(start))
+        small = stored_network(weights, card.network)
+        name, earlier = card.name, card.training["start"]
+        pixels = card.training["lr_pixels_seen"] - sum(s["lr_pixels"] for s in earlier)
     grow(network, small)
-    earlier: list[dict[str, Any]] = checkpoint.facts["start"]
-    pixels = checkpoint.history[-1]["lr_pixels"] if checkpoint.history else 0
-    return [*earlier, {"name": checkpoint.recipe.card.name, "lr_pixels": pixels}]
+    return [*earlier, {"name": name, "lr_pixels": pixels}]
 
 
 def _pairs(one: torch.nn.Module, other: torch.nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
