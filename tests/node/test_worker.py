@@ -3,8 +3,11 @@
 import logging
 import threading
 
+import pydicom
 import pytest
+from multiframe import write_enhanced
 from phantoms import write_series
+from pydicom.uid import EnhancedMRImageStorage
 
 from mrlift.errors import InputError, OutputError, SeriesChoiceError
 from mrlift.node import worker as module
@@ -12,6 +15,7 @@ from mrlift.node.config import DestinationConfig, NodeConfig, QueueConfig, RuleC
 from mrlift.node.durable import sync
 from mrlift.node.metrics import Metrics
 from mrlift.node.queue import Queue
+from mrlift.node.rules import is_ours
 from mrlift.node.worker import ATTEMPTS, Worker
 
 
@@ -52,6 +56,33 @@ def test_a_result_is_recorded(queue, worker, tmp_path):
     assert not list(queue.work.iterdir())
     worker._process(series)
     assert len(queue.pending("a")) == 1
+
+
+def enhanced(queue, folder, **options):
+    """Put an Enhanced MR phantom into the queue; the number of its series."""
+    made = write_enhanced(folder / "in.dcm", **options)
+    header = pydicom.dcmread(made)
+    file = queue.new_file()
+    file.write_bytes(made.read_bytes())
+    sync(file)
+    return queue.add(file, header.SeriesInstanceUID, header.SOPInstanceUID, "0").series
+
+
+def test_enhanced_series_become_enhanced_series_that_are_our_own(queue, worker, tmp_path):
+    worker._process(enhanced(queue, tmp_path))
+    (delivery,) = queue.pending("a")
+    (file,) = delivery.folder.iterdir()
+    derived = pydicom.dcmread(file)
+    assert derived.SOPClassUID == EnhancedMRImageStorage
+    assert derived.NumberOfFrames == 4
+    assert is_ours(derived)
+
+
+def test_several_contrasts_in_one_series_are_refused(queue, worker, tmp_path):
+    series = enhanced(queue, tmp_path, contrasts=({"echo": 10.0}, {"echo": 80.0}))
+    worker._process(series)
+    assert queue.counts()["refused"] == 1
+    assert (queue.series / str(series) / "refused.txt").read_text()
 
 
 @pytest.mark.parametrize(
