@@ -13,10 +13,10 @@ from mrlift.inference.patches import CORE
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 DEFAULTS: dict[Kind, dict[int, str]] = {
-    "kspace": {},
-    "bicubic": {2: "mrl-x2-bicubic"},
+    "kspace": {2: "mrl-x2-kspace", 3: "mrl-x3-kspace", 4: "mrl-x4-kspace"},
+    "bicubic": {2: "mrl-x2-bicubic", 3: "mrl-x3-bicubic", 4: "mrl-x4-bicubic"},
 }
-USUAL: Kind = "bicubic"
+USUAL: Kind = "kspace"  # what real low-resolution scans are
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def load_model(
             None takes the shipped ones for `scale` and `degradation`.
         scale: in-plane factor that the weights must have; None takes any, or 2 by default.
         degradation: what made the images low-resolution: "kspace", a coarser acquisition, or
-            "bicubic", a reduction of finer images; None takes any, or `USUAL` by default.
+            "bicubic", a reduction of finer images; None takes any, or "kspace" by default.
         threads: CPU threads; 0 takes all cores.
         engine: "onnx", "ncnn" or "torch"; None takes the faster of the first two on this machine.
 
