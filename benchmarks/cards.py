@@ -15,7 +15,7 @@ PAGES = ROOT / "docs" / "reference" / "weights"
 BEGIN, END = "<!-- table of weights: benchmarks/cards.py -->\n", "<!-- end -->\n"
 DEGRADED = {
     "bicubic": "reduced with bicubic interpolation as by MATLAB's imresize",
-    "kspace": "k-space cut to its centre, with Rician noise",
+    "kspace": "whose k-space was cut to its centre, with Rician noise",
 }
 Record = dict[str, object]
 
@@ -83,7 +83,7 @@ def page(card: dict, results: dict) -> str:
     lines = [
         f"# {card['name']}",
         "",
-        f"x{card['scale']}, images {DEGRADED[card['degradation']]}.",
+        f"x{card['scale']}, for images {DEGRADED[card['degradation']]}.",
         "",
         "| | |",
         "|---|---|",
@@ -95,7 +95,7 @@ def page(card: dict, results: dict) -> str:
         f"{training['patients']} patients; "
         f"{', '.join(training.get('contrasts', ['T1', 'T2', 'FLAIR']))}; "
         f"in-plane spacing {low:.2g} to {high:.2g} mm |",
-        f"| degradation | {DEGRADED[card['degradation']]}{added if kspace else ''} |",
+        f"| made from | images {DEGRADED[card['degradation']]}{added if kspace else ''} |",
         f"| budget | {training['lr_pixels'] / 1e6:.3g} million LR pixels"
         + (f", after {started}" if started else "")
         + f"; {loss} error, {training['optimiser']} at {training['learning_rate']:g}, "
