@@ -2,12 +2,14 @@
 
 import json
 import logging
+import tempfile
 
 import numpy as np
 import pytest
 
 import mrlift
-from mrlift.inference import choice
+from mrlift.errors import ModelError
+from mrlift.inference import choice, zoo
 from mrlift.inference.choice import cache_file, choose, measure
 from mrlift.inference.engines import onnx_engine
 from mrlift.inference.zoo import find_weights
@@ -92,3 +94,15 @@ def test_without_another_engine_nothing_is_measured(monkeypatch):
     monkeypatch.setattr(choice, "measure", lambda *_: pytest.fail("measured"))
     assert [t.engine for t in choose(*find_weights(TINY))] == ["onnx"]
     assert mrlift.load_model(TINY).name == "onnx"
+
+
+def test_a_chosen_engine_that_cannot_be_opened_gives_way(monkeypatch, tmp_path, caplog):
+    """ncnn reads its weights from a temporary file: a full disk must not stop what needs none."""
+    pytest.importorskip("ncnn")
+    choice.open_engine.cache_clear()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    monkeypatch.setattr(zoo, "choose", lambda *_: [choice.Trial("ncnn", 0.1, 0.0)])
+    assert mrlift.load_model(TINY).name == "onnx"
+    assert "ncnn is not used: ncnn needs a temporary file" in caplog.text
+    with pytest.raises(ModelError, match="temporary file"):
+        mrlift.load_model(TINY, engine="ncnn")

@@ -283,10 +283,15 @@ def _load(ncnn: Any, program: _Program) -> Any:  # noqa: ANN401
     status = net.load_param_mem(program.text())
     if program.weights and not status:
         # ncnn refers to weights in memory without keeping them alive; a file it copies.
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "weights.bin"
-            file.write_bytes(b"".join(program.weights))
-            status = net.load_model(str(file))
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "weights.bin"
+                file.write_bytes(b"".join(program.weights))
+                status = net.load_model(str(file))
+        except OSError as error:
+            raise ModelError(
+                f"ncnn needs a temporary file, which cannot be written: {error.strerror}."
+            ) from error
     if status:
         raise ModelError(f"ncnn cannot load the network: status {status}.")
     return net

@@ -1,12 +1,13 @@
 """Weights: those shipped with the package and those in files."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mrlift.errors import ModelError
 from mrlift.inference.card import Card, load_card, verify
-from mrlift.inference.choice import CORES, choose, open_engine
+from mrlift.inference.choice import CORES, REFERENCE, choose, open_engine
 from mrlift.inference.degradation import Kind
 from mrlift.inference.engines import Engine
 from mrlift.inference.patches import CORE
@@ -17,6 +18,9 @@ DEFAULTS: dict[Kind, dict[int, str]] = {
     "bicubic": {2: "mrl-x2-bicubic", 3: "mrl-x3-bicubic", 4: "mrl-x4-bicubic"},
 }
 USUAL: Kind = "kspace"  # what real low-resolution scans are
+
+
+log = logging.getLogger("mrlift")
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,20 @@ def load_model(
             engine that is not installed or cannot run them.
     """
     card, weights = find_weights(model, scale, degradation)
-    if engine is None:
-        engine = choose(card, weights, threads)[0].engine
+    name = engine or choose(card, weights, threads)[0].engine
+    try:
+        opened = open_engine(name, weights, card.sha256, threads)
+    except ModelError as error:
+        if engine or name == REFERENCE:
+            raise
+        log.warning("The engine %s is not used: %s", name, error)
+        name = REFERENCE  # it needs nothing but memory
+        opened = open_engine(name, weights, card.sha256, threads)
 
     def reopen(count: int) -> Engine:
-        return open_engine(engine, weights, card.sha256, count)
+        return open_engine(name, weights, card.sha256, count)
 
-    core = CORES.get(engine, CORE)
-    return Model(card, reopen(threads), engine, threads, reopen, core)
+    return Model(card, opened, name, threads, reopen, CORES.get(name, CORE))
 
 
 def find_weights(
