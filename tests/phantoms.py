@@ -94,3 +94,13 @@ def write_series(
         files.append(folder / f"{names[k]:03d}.dcm")
         data.save_as(files[-1])
     return files
+
+
+# Run in a process of its own, defines peak(): its largest memory, bytes. Not from getrusage, whose
+# peak includes that of the process which started this one.
+PEAK = """
+def peak():
+    import re
+    status = open("/proc/self/status").read()
+    return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) * 1024
+"""
