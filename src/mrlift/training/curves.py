@@ -2,8 +2,6 @@
 
 import csv
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -41,14 +39,7 @@ class Curves:
                 self._board.add_scalar(name, value, int(row["step"]))
         self._board.flush()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close TensorBoard's file."""
         if self._board is not None:
             self._board.close()

@@ -8,6 +8,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ class Run:
         began = saved = shown = time.monotonic()
         first = self.step
         seen: list[tuple[float, float]] = []
-        with Curves(self.folder, self.history, write=self.rank == 0) as curves:
+        with closing(Curves(self.folder, self.history, write=self.rank == 0)) as curves:
             while self.step < self.steps:
                 seen.append(self.advance())
                 now = time.monotonic()
