@@ -97,17 +97,20 @@ class TestLoop:
         not multiplies_bfloat16(torch.device("cpu")), reason="this processor has no AMX"
     )
     def test_mixed_precision_goes_where_single_goes(self, tmp_path):
-        """Twelve steps end near each other: bfloat16 has eight bits, the weights keep all 24."""
+        """Twelve steps of plain descent, whose length is that of the gradients."""
         ends = {}
         for precision in ("mixed", "single"):
-            run = run_in(tmp_path / precision, recipe(precision=precision))
+            settings = recipe(
+                precision=precision, optimiser="sgd", loss="squared", learning_rate=1e-3
+            )
+            run = run_in(tmp_path / precision, settings)
             start = weights(run).clone()
             run.train()
             assert all(p.dtype == torch.float32 for p in run.network.parameters())
             ends[precision] = weights(run) - start
         assert not torch.equal(ends["mixed"], ends["single"])
         apart = torch.linalg.norm(ends["mixed"] - ends["single"])
-        assert apart < 0.3 * torch.linalg.norm(ends["single"])
+        assert apart < 0.1 * torch.linalg.norm(ends["single"])
 
     def test_kspace_with_noise(self, tmp_path):
         data = {"degradation": "kspace", "noise": [0.0, 0.02], "rescale": [1.0, 0.7]}
