@@ -15,6 +15,7 @@ least. `report` measures on patients who were not used for that. Both write all 
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,8 +29,12 @@ from mrlift.benchmark.lesions import middle_slices, shape_of, tissue
 from mrlift.benchmark.quality import circumstances
 from mrlift.inference.card import load_card, save_card
 from mrlift.inference.degradation import degrade
-from mrlift.inference.normalise import FOREGROUND_LEVEL, FOREGROUND_SHARE, foreground_share
-from mrlift.inference.normalise import series_scale
+from mrlift.inference.normalise import (
+    FOREGROUND_LEVEL,
+    FOREGROUND_SHARE,
+    foreground_share,
+    series_scale,
+)
 from mrlift.inference.traits import SAMPLED, traits
 from mrlift.inference.zoo import SHIPPED
 from mrlift.io import find_series, replacing
@@ -59,6 +64,13 @@ def chosen(folder: Path, parts: list[str], without: list[str]) -> list[Path]:
 def name_of(path: Path, folder: Path) -> str:
     """A series as results name it."""
     return path.relative_to(folder).as_posix().removesuffix(".gz").removesuffix(".nii")
+
+
+def patient_of(path: Path, folder: Path) -> str:
+    """Whose a series is: what its name begins with, or a folder that holds one patient."""
+    if match := re.search(r"patient\d+|brain\d+", path.name):
+        return match[0]
+    return path.stem if path.parent == folder else path.parent.name
 
 
 def with_slices(volume: Volume, stack: np.ndarray) -> Volume:
@@ -157,8 +169,7 @@ def measure(paths: list[Path], folder: Path, name: str, slices: int) -> Iterator
     for number, (path, hr, lr, sr) in enumerate(pairs):
         both, near = ensemble(lr, model), back_project(lr, sr, card)
         psnr = [compare(v, hr, foreground=0).mean["psnr"] for v in (sr, both.mean, near)]
-        patients = [path.name.split("_")[0], path.parent.name]
-        others = [p for p in pairs if [p[0].name.split("_")[0], p[0].parent.name] != patients]
+        others = [p for p in pairs if patient_of(p[0], folder) != patient_of(path, folder)]
         stranger = others[number % len(others)][3]
         planted = {
             "shift": figures(lr, shifted(sr, 0.5), card),

@@ -244,7 +244,7 @@ def lesions(
 
     if json:
         refuse_existing(json, overwrite=True)
-    names: list[str | None] = [*(model or [None])]
+    names: list[str | None] = list(model) if model else [None]
     models = [load_model(name, threads=threads) for name in names]
     progress = errors()
     results = bench_lesions.measure(
