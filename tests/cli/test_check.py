@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
+from multiframe import write_enhanced
 from phantoms import head, head_volume, write_series
 from test_commands import run
 
@@ -109,6 +110,15 @@ def test_upscale_writes_all_it_is_asked_for(tmp_path):
     said = pydicom.dcmread(tmp_path / "sr" / "00001.dcm").DerivationDescription
     assert "Mean of eight" in said
     assert "Back-projected" in said
+
+
+def test_maps_that_cannot_be_written_are_refused_before_the_work(tmp_path):
+    write_enhanced(tmp_path / "a.dcm")
+    options = ("--residual", tmp_path / "r.dcm")
+    done = run("upscale", tmp_path / "a.dcm", "-o", tmp_path / "b.dcm", *FAST, *options)
+    assert done.returncode == 3
+    assert "NIfTI only" in done.stderr
+    assert not (tmp_path / "b.dcm").exists()
 
 
 def test_upscale_strict_writes_and_warns(tmp_path):

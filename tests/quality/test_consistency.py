@@ -117,6 +117,17 @@ def test_series_in_other_units_give_the_same_figures():
     assert other.noise == pytest.approx(64 * one.noise, rel=1e-4)
 
 
+def test_a_fault_at_one_time_point_is_found_there():
+    lr, hr = pair("kspace")
+    both = [replace(v, voxels=np.stack([v.voxels, v.voxels], axis=-1)) for v in (lr, hr)]
+    assert consistency(*both, CARDS["kspace"]).findings == ()
+    wrong = both[1].voxels.copy()
+    wrong[..., 1] = painted(hr, 400).voxels
+    found = consistency(both[0], replace(both[1], voxels=wrong), CARDS["kspace"])
+    assert "structure" in {f.kind for f in found.findings}
+    assert found.structure.voxel[2:] == (1, 1)
+
+
 def test_what_is_no_pair_is_refused():
     lr, hr = pair("bicubic")
     with pytest.raises(GeometryError, match="found SR of"):

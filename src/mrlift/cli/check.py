@@ -86,7 +86,7 @@ def check(
     low = load(lr, series=series, slice_axis=slice_axis)
     low = crop_to_acquired(low) if crop_spectrum else low
     if residual:
-        check_format(low, residual)
+        check_format(low, residual, is_map=True)
     high = load(sr)
     card, _ = find_weights(model, scale_between(low, high), degradation)
     checked = check_volumes(low, high, card)

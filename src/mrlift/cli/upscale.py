@@ -130,7 +130,7 @@ def upscale(
     volume = load(input, series=series, slice_axis=slice_axis)
     check_format(volume, output, transfer_syntax.value)
     for path in maps:
-        check_format(volume, path)
+        check_format(volume, path, is_map=True)
     volume = crop_to_acquired(volume) if crop_spectrum else volume
     names = (str(input), str(output)) if identified else None
     result = _Result(volume, loaded, ensemble=ensemble, consistent=consistent)
