@@ -106,8 +106,12 @@ def check_output(source: Path, path: Path, *, overwrite: bool) -> None:
     refuse_existing(path, overwrite=overwrite, folder=_is_folder_name(path))
 
 
-def check_format(volume: Volume, path: Path, transfer_syntax: str = "explicit") -> None:
+def check_format(
+    volume: Volume, path: Path, transfer_syntax: str = "explicit", *, is_map: bool = False
+) -> None:
     """Say before any work whether a volume, once derived, could be saved in the format of `path`.
+
+    With `is_map` it is a map on the same slices, see `Derivation.quantity`.
 
     Raises:
         OutputError: DICOM without a DICOM source of as many slices, several slices into one
@@ -136,6 +140,11 @@ def check_format(volume: Volume, path: Path, transfer_syntax: str = "explicit") 
     if multiframe is not None and multiframe.get("SOPClassUID") != EnhancedMRImageStorage:
         name = getattr(multiframe.get("SOPClassUID"), "name", "an object without SOPClassUID")
         raise OutputError(f"{path}: no series is derived from {name}. Write NIfTI (--nifti).")
+    if multiframe is not None and is_map:
+        raise OutputError(
+            f"{path}: maps of an Enhanced MR object are written as NIfTI only. Give a name that "
+            "ends in .nii.gz."
+        )
     if volume.slice_count > 1 and multiframe is None and not _is_folder_name(path):
         raise OutputError(
             f"{path} names one file, but the series has {volume.slice_count} slices. "
@@ -171,7 +180,8 @@ def save(
             series is asked of a volume that did not come from one.
     """
     path = Path(path)
-    check_format(volume, path, transfer_syntax)
+    is_map = volume.derivation is not None and bool(volume.derivation.quantity)
+    check_format(volume, path, transfer_syntax, is_map=is_map)
     nifti = is_nifti(path)
     if volume.derivation is None and not nifti:
         raise OutputError("mrlift did nothing to this DICOM series: copy its files instead.")
