@@ -21,6 +21,7 @@ from mrlift.cli import (
     node,
     train,
     upscale,
+    view,
 )
 from mrlift.cli.console import errors as error_console
 from mrlift.cli.console import fail
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (upscale, info, models, engines, degrade, evaluate, data, train, bench, node):
+for module in (upscale, info, models, engines, degrade, evaluate, data, train, bench, node, view):
     module.register(app)
 
 

@@ -1,0 +1,243 @@
+/** One image on the stage: NiiVue draws it; labels, cursor and value are ours. */
+
+import { NVImage, Niivue, SLICE_TYPE } from "@niivue/niivue";
+import { type Plane } from "./api";
+import { type Point, apply, inverse, letter } from "./geometry";
+
+const SLICES: Record<Plane, SLICE_TYPE> = {
+  axial: SLICE_TYPE.AXIAL,
+  coronal: SLICE_TYPE.CORONAL,
+  sagittal: SLICE_TYPE.SAGITTAL,
+};
+
+export interface View {
+  cursor: Point; // mm
+  pan: Point; // mm of the image, as NiiVue counts it
+  zoom: number;
+  low: number;
+  high: number;
+  time: number;
+  plane: Plane;
+  smooth: boolean;
+  cross: boolean;
+}
+
+export class Pane {
+  readonly figure = document.createElement("figure");
+  private readonly canvas = document.createElement("canvas");
+  private readonly cross = element("div", "cross");
+  private readonly title = element("figcaption", "title");
+  private readonly value = element("output", "value");
+  private readonly size = element("span", "size");
+  private readonly letters = ["left", "right", "top", "bottom"].map((side) =>
+    element("span", `letter ${side}`),
+  );
+  private readonly nv = new Niivue({
+    interactive: false,
+    dragAndDropEnabled: false,
+    crosshairWidth: 0,
+    isOrientationTextVisible: false,
+    isRadiologicalConvention: true,
+    isColorbar: false,
+    backColor: [0, 0, 0, 1],
+    loadingText: "",
+    logLevel: "error",
+  });
+  private windowed = "";
+  private toVoxel: number[][] = [];
+
+  constructor(readonly name: string, parent: HTMLElement) {
+    this.figure.className = "pane";
+    this.figure.dataset.image = name;
+    this.value.setAttribute("aria-label", `${name}: value under the cursor`);
+    const holder = element("div", "canvas");
+    holder.append(this.canvas);
+    this.figure.append(holder, this.cross, this.title, this.value, this.size, ...this.letters);
+    parent.append(this.figure);
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", name);
+  }
+
+  async attach(): Promise<void> {
+    await this.nv.attachToCanvas(this.canvas, false);
+  }
+
+  get loaded(): boolean {
+    return this.nv.volumes.length > 0;
+  }
+
+  /** Show an image, or nothing. */
+  async load(url: string | null, title: string, detail: string): Promise<void> {
+    this.title.textContent = title;
+    this.size.textContent = detail;
+    this.windowed = "";
+    while (this.nv.volumes.length) this.nv.removeVolumeByIndex(this.nv.volumes.length - 1);
+    this.figure.classList.toggle("empty", url === null);
+    if (url === null) return;
+    this.nv.addVolume(await image(url, { colormap: "gray" }));
+    this.toVoxel = inverse(this.nv.volumes[0].hdr!.affine);
+  }
+
+  /** Lay a map over the image, or take it away. */
+  async overlay(url: string | null, colormap: string, low: number, high: number): Promise<void> {
+    if (this.nv.volumes.length > 1) this.nv.removeVolumeByIndex(1);
+    if (url === null) return;
+    const map = await image(url, { colormap, cal_min: low, cal_max: high });
+    this.nv.addVolume(map);
+  }
+
+  setOpacity(opacity: number): void {
+    if (this.nv.volumes.length > 1) this.nv.setOpacity(1, opacity);
+  }
+
+  addColours(name: string, stops: Stops): void {
+    this.nv.addColormap(name, stops);
+  }
+
+  /** Bring the picture to a view; the costly parts only where they change. */
+  show(view: View): void {
+    if (!this.loaded) return;
+    const base = this.nv.volumes[0];
+    this.nv.opts.sliceType = SLICES[view.plane];
+    this.nv.scene.crosshairPos = this.nv.mm2frac(view.cursor, 0, true);
+    this.nv.scene.pan2Dxyzmm = [...view.pan, view.zoom];
+    const state = JSON.stringify([view.low, view.high, view.smooth, view.time]);
+    if (state !== this.windowed) {
+      this.windowed = state;
+      base.cal_min = view.low;
+      base.cal_max = view.high;
+      for (const volume of this.nv.volumes) {
+        volume.frame4D = Math.min(view.time, (volume.nFrame4D ?? 1) - 1);
+      }
+      this.nv.setInterpolation(!view.smooth); // draws, as updateGLVolume does
+      this.nv.updateGLVolume();
+    } else {
+      this.nv.drawScene();
+    }
+    this.label();
+    this.point(view);
+  }
+
+  /** mm under a place on the screen, in the slice that is shown. */
+  at(clientX: number, clientY: number): { mm: Point; flat: Point } | null {
+    if (!this.loaded || !this.nv.screenSlices.length) return null;
+    const box = this.canvas.getBoundingClientRect();
+    const ratio = this.canvas.width / box.width;
+    const x = (clientX - box.left) * ratio;
+    const y = (clientY - box.top) * ratio;
+    const frac = this.nv.screenXY2TextureFrac(x, y, 0, false);
+    if (frac[0] === -1 && frac[1] === -1 && frac[2] === -1) return null;
+    return { mm: point(this.nv.frac2mm(frac, 0, true)), flat: point(this.nv.frac2mm(frac)) };
+  }
+
+  get affine(): number[][] {
+    return this.nv.volumes[0].hdr!.affine;
+  }
+
+  get shape(): Point {
+    return this.nv.volumes[0].hdr!.dims.slice(1, 4) as Point;
+  }
+
+  /** The voxel nearest to a place in mm, within the image. */
+  index(mm: Point): Point {
+    const { shape } = this;
+    return apply(this.toVoxel, mm).map((v, axis) =>
+      Math.min(Math.max(Math.round(v), 0), shape[axis] - 1),
+    ) as Point;
+  }
+
+  /** The steps of one voxel that go most nearly to the right and down on the screen. */
+  steps(): { right: Point; down: Point } | null {
+    const box = this.canvas.getBoundingClientRect();
+    const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
+    const [middle, right, down] = [[0, 0], [20, 0], [0, 20]].map(([dx, dy]) => this.at(x + dx, y + dy));
+    if (!middle || !right || !down) return null;
+    const along = (end: Point): Point => {
+      const from = apply(this.toVoxel, middle.mm);
+      const step = apply(this.toVoxel, end).map((v, axis) => v - from[axis]);
+      const sizes = step.map(Math.abs);
+      const most = sizes.indexOf(Math.max(...sizes));
+      return step.map((v, axis) => (axis === most ? Math.sign(v) : 0)) as Point;
+    };
+    return { right: along(right.mm), down: along(down.mm) };
+  }
+
+  /** Whether a place in mm lies within the image. */
+  holds(mm: Point): boolean {
+    return this.loaded && this.voxel(mm) !== null;
+  }
+
+  /** The same place as NiiVue counts it for panning. */
+  flat(mm: Point): Point {
+    return point(this.nv.frac2mm(this.nv.mm2frac(mm, 0, true)));
+  }
+
+  /** The stored value at a place of a layer: 0 the image, 1 the map over it. */
+  sample(mm: Point, layer = 0, time = 0): number | null {
+    const volume = this.nv.volumes[layer];
+    if (!volume?.img) return null;
+    const to = layer === 0 ? this.toVoxel : inverse(volume.hdr!.affine);
+    const index = this.voxel(mm, to, layer);
+    if (!index) return null;
+    const [, nx, ny, nz] = volume.hdr!.dims;
+    const at = index[0] + nx * (index[1] + ny * (index[2] + nz * Math.min(time, (volume.nFrame4D ?? 1) - 1)));
+    return volume.img[at] * volume.hdr!.scl_slope + volume.hdr!.scl_inter;
+  }
+
+  private voxel(mm: Point, to = this.toVoxel, layer = 0): Point | null {
+    const dims = this.nv.volumes[layer].hdr!.dims;
+    const index = apply(to, mm).map(Math.round) as Point;
+    return index.every((v, axis) => v >= 0 && v < dims[axis + 1]) ? index : null;
+  }
+
+  private label(): void {
+    const box = this.canvas.getBoundingClientRect();
+    const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
+    const middle = this.at(x, y);
+    const ends = [[-20, 0], [20, 0], [0, -20], [0, 20]].map(([dx, dy]) => this.at(x + dx, y + dy));
+    this.letters.forEach((label, side) => {
+      const end = ends[side];
+      label.textContent =
+        middle && end ? letter(end.mm.map((v, axis) => v - middle.mm[axis]) as Point) : "";
+    });
+  }
+
+  private point(view: View): void {
+    const value = this.sample(view.cursor, 0, view.time);
+    const index = this.loaded ? this.voxel(view.cursor) : null;
+    this.value.textContent = value === null ? "–" : format(value);
+    this.value.dataset.voxel = index ? index.join(" ") : "";
+    this.value.dataset.value = value === null ? "" : String(value);
+    const place = this.nv.frac2canvasPosWithTile(this.nv.mm2frac(view.cursor, 0, true));
+    this.cross.hidden = !view.cross || !place;
+    if (!place) return;
+    const ratio = this.canvas.width / this.canvas.clientWidth;
+    this.cross.style.transform = `translate(${place.pos[0] / ratio}px, ${place.pos[1] / ratio}px)`;
+  }
+}
+
+export interface Stops {
+  R: number[];
+  G: number[];
+  B: number[];
+  A: number[];
+  I: number[];
+}
+
+export function format(value: number): string {
+  return Number.isInteger(value) ? String(value) : value.toPrecision(4);
+}
+
+async function image(url: string, options: object): Promise<NVImage> {
+  return NVImage.loadFromUrl({ url, name: url.slice(url.lastIndexOf("/") + 1), ...options });
+}
+
+function point(values: ArrayLike<number>): Point {
+  return [values[0], values[1], values[2]];
+}
+
+function element(tag: string, className: string): HTMLElement {
+  const made = document.createElement(tag);
+  made.className = className;
+  return made;
+}
