@@ -131,9 +131,9 @@ class Volume:
     ) -> "Volume":
         """The volume that holds `voxels`, whose in-plane spacing is 1/scale of this one's.
 
-        The only place where an affine changes. On the "edges" grid the outer edge of the first
-        voxel stays where it is: M' = M diag(1/scale), t' = t + M (1/scale - 1)/2 on the scaled
-        axes. On the "paper" grid the centre of the first voxel stays: t' = t. Use
+        Here and in `refitted` an affine changes, and nowhere else. On the "edges" grid the outer
+        edge of the first voxel stays where it is: M' = M diag(1/scale), t' = t + M (1/scale - 1)/2
+        on the scaled axes. On the "paper" grid the centre of the first voxel stays: t' = t. Use
         Fraction(1, n) for a volume reduced n times.
 
         Raises:
@@ -152,10 +152,17 @@ class Volume:
         steps = np.ones(3)
         steps[list(self.in_plane_axes)] = float(1 / scale)
         moved = (steps - 1) / 2 if grid == "edges" else np.zeros(3)
-        affine = self.affine.copy()
-        affine[:3, 3] += self.affine[:3, :3] @ moved
-        affine[:3, :3] *= steps
-        return replace(self, voxels=voxels, affine=affine)
+        return self._moved(voxels, steps, moved)
+
+    def refitted(self, voxels: NDArray[np.number]) -> "Volume":
+        """The volume that holds `voxels` of any in-plane size over the same field of view.
+
+        The outer edges stay where they are, as on the "edges" grid.
+        """
+        steps = np.ones(3)
+        for axis in self.in_plane_axes:
+            steps[axis] = self.voxels.shape[axis] / voxels.shape[axis]
+        return self._moved(voxels, steps, (steps - 1) / 2)
 
     def cropped(self, sizes: tuple[int, int]) -> "Volume":
         """The leading voxels along `in_plane_axes`; the first voxel stays where it is."""
@@ -163,6 +170,15 @@ class Volume:
         for axis, size in zip(self.in_plane_axes, sizes, strict=True):
             leading[axis] = slice(size)
         return replace(self, voxels=self.voxels[tuple(leading)])
+
+    def _moved(
+        self, voxels: NDArray[np.number], steps: NDArray[np.float64], moved: NDArray[np.float64]
+    ) -> "Volume":
+        """Steps longer by `steps`, the first voxel moved by `moved` old voxels."""
+        affine = self.affine.copy()
+        affine[:3, 3] += self.affine[:3, :3] @ moved
+        affine[:3, :3] *= steps
+        return replace(self, voxels=voxels, affine=affine)
 
     def _plane_size(self) -> int:
         first, second = self.in_plane_axes

@@ -31,6 +31,8 @@ class Card:
         licence: of the weights.
         metrics: figures with the name of the data they were measured on.
         sha256: of the weights file.
+        seen: range of the LR series in training, smallest and largest: "matrix" in samples a side,
+            and the figures of `mrlift.inference.traits`. Empty where nobody has measured it.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Card:
     licence: str
     metrics: dict[str, float]
     sha256: str
+    seen: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def denoises(self) -> bool:
@@ -70,7 +73,10 @@ def load_card(path: Path) -> Card:
         values = json.loads(path.read_text(encoding="utf-8"))
         card = Card(**values)
         card = dataclasses.replace(
-            card, spacing=(card.spacing[0], card.spacing[1]), data=tuple(card.data)
+            card,
+            spacing=(card.spacing[0], card.spacing[1]),
+            data=tuple(card.data),
+            seen={name: (low, high) for name, (low, high) in card.seen.items()},
         )
         if (
             card.scale < 2
@@ -85,7 +91,7 @@ def load_card(path: Path) -> Card:
             f"The card {path} cannot be read: {error.strerror}. Weights without a card are not "
             "used, since nothing says how; `mrlift export` writes both."
         ) from error
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise ModelError(f"{path} is not a card of mrlift: {error}.") from error
     return card
 
