@@ -9,7 +9,8 @@
     ├── OutputError               3   the result cannot be written; nothing half-written is left
     ├── ModelError                4   weights or their card are missing, damaged or do not fit
     ├── ConfigError               5   a recipe or configuration has a wrong or unknown entry
-    └── DivergenceError           6   training left the finite numbers
+    ├── DivergenceError           6   training left the finite numbers
+    └── QualityError              7   a result that draws warnings, where --strict allows none
 
 Messages say what was expected, what was found and what to do about it. They never carry
 patient attributes.
@@ -58,3 +59,9 @@ class DivergenceError(MrliftError):
     """Loss or gradient are no longer finite; the last saved checkpoint is still good."""
 
     exit_code = 6
+
+
+class QualityError(MrliftError):
+    """A result draws warnings and the caller allowed none; it is written, and to be looked at."""
+
+    exit_code = 7

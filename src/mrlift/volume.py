@@ -18,12 +18,15 @@ class Derivation:
         description: the whole story in one paragraph of at most 1024 characters.
         model: name of the weights, or of the method where there are none.
         version: of mrlift.
+        quantity: what the voxels measure if they are no picture, such as "residual"; files then
+            keep them as signed fractions of the picture's unit, whatever the source's type.
     """
 
     label: str
     description: str
     model: str
     version: str
+    quantity: str = ""
 
     def after(self, earlier: "Derivation | None") -> "Derivation":
         """This step told after the earlier ones, so that no step is lost."""

@@ -20,11 +20,17 @@ export interface Facts {
   window: [number, number];
   range: [number, number];
   integer: boolean;
+  result: Result | null;
+}
+
+export interface Result {
   scale: number;
+  model: string;
   degradation: string;
-  model: string | null;
+  noise: number;
+  findings: string[];
   download: string | null;
-  spread: string | null;
+  spread: boolean;
 }
 
 export interface Model {

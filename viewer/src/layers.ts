@@ -2,24 +2,17 @@
 
 import { type Facts, type Map, colours, imageUrl } from "./api";
 import { announce, byId, radios } from "./dom";
-import { type Stops, format } from "./pane";
+import { type Colours, SOLID, type Stops, format } from "./pane";
 import type { Stage } from "./stage";
 
-const STOPS: Record<Map, Stops> = {
-  residual: {
-    R: [64, 70, 0, 250, 255],
-    G: [190, 120, 0, 130, 220],
-    B: [255, 255, 0, 40, 120],
-    A: [255, 190, 0, 190, 255],
-    I: [0, 64, 128, 192, 255],
-  },
-  spread: {
-    R: [60, 120, 235, 255],
-    G: [20, 40, 110, 240],
-    B: [110, 140, 60, 130],
-    A: [0, 150, 220, 255],
-    I: [0, 64, 160, 255],
-  },
+const STOPS: Record<string, Stops> = {
+  residual: { R: [120, 225, 255], G: [30, 110, 235], B: [10, 20, 120], I: [0, 128, 255] },
+  negative: { R: [10, 30, 150], G: [40, 120, 240], B: [120, 240, 255], I: [0, 128, 255] },
+  spread: { R: [60, 160, 240, 255], G: [10, 40, 120, 245], B: [90, 120, 60, 150], I: [0, 90, 180, 255] },
+};
+const COLOURS: Record<Map, Colours> = {
+  residual: { above: "residual", below: "negative" },
+  spread: { above: "spread" },
 };
 
 export class Layers {
@@ -33,18 +26,16 @@ export class Layers {
     private readonly fail: (problem: unknown) => void,
   ) {
     radios("[data-layer]", (button) => void this.choose(button.dataset.layer as Map | "none"));
-    for (const map of ["residual", "spread"] as const) {
-      stage.panes.sr.addColours(map, STOPS[map]);
-    }
+    for (const [name, stops] of Object.entries(STOPS)) stage.panes.sr.addColours(name, stops);
     byId("opacity").addEventListener("input", () => this.fade());
     this.mark();
   }
 
   async choose(name: Map | "none"): Promise<void> {
     const { facts } = this.stage;
-    this.wanted = name === "none" || !facts?.images.sr ? null : name;
+    this.wanted = name === "none" || !facts?.result ? null : name;
     try {
-      if (this.wanted === "spread" && !facts!.spread) await this.compute();
+      if (this.wanted === "spread" && !facts!.result!.spread) await this.compute();
       else await this.show();
     } catch (problem) {
       this.wanted = this.shown;
@@ -56,7 +47,7 @@ export class Layers {
   /** After a case was loaded: what was chosen is laid over it again, if it can be. */
   async renew(facts: Facts): Promise<void> {
     this.shown = null;
-    if (!facts.images.sr || (this.wanted === "spread" && !facts.spread)) this.wanted = null;
+    if (!facts.result || (this.wanted === "spread" && !facts.result.spread)) this.wanted = null;
     await this.show();
     this.mark();
   }
@@ -71,10 +62,10 @@ export class Layers {
     const { stage, wanted } = this;
     const { sr } = stage.panes;
     if (wanted === null) {
-      await sr.overlay(null, "", 0, 0);
+      await sr.overlay(null, COLOURS.spread, 0);
     } else {
       const { low, high } = await colours(stage.id, wanted);
-      await sr.overlay(imageUrl(stage.id, wanted), wanted, low, high);
+      await sr.overlay(imageUrl(stage.id, wanted), COLOURS[wanted], high);
       this.explain(wanted, low, high);
       this.fade();
     }
@@ -84,17 +75,17 @@ export class Layers {
   }
 
   private explain(map: Map, low: number, high: number): void {
-    const facts = this.stage.facts!;
-    byId("low").textContent = low ? `≤ ${format(low)}` : "0";
+    const { degradation, noise } = this.stage.facts!.result!;
+    byId("low").textContent = low ? `≤ ${format(low).replace("-", "−")}` : "0";
     byId("high").textContent = `≥ ${format(high)}`;
     byId("unit").textContent = "signal units";
     byId("layer-text").textContent =
       map === "residual"
-        ? `SR degraded again (${facts.degradation}) minus LR. What is far from 0 is not in the input.`
-        : `Standard deviation over the eight flips and transposes (${facts.spread}). Where it is high, trust less.`;
+        ? `SR degraded again (${degradation}) minus LR; the noise of LR is ${format(noise)}. Structure here is what LR does not hold.`
+        : "Standard deviation over the eight flips and transposes of LR. Where it is high, SR is a guess.";
     const canvas = byId<HTMLCanvasElement>("colours");
     canvas.setAttribute("aria-label", `${map}: colours from ${format(low)} to ${format(high)}`);
-    paint(canvas, STOPS[map]);
+    paint(canvas, COLOURS[map]);
   }
 
   private fade(): void {
@@ -111,15 +102,22 @@ export class Layers {
   }
 }
 
-/** The colours over black, as they lie over dark tissue. */
-function paint(canvas: HTMLCanvasElement, stops: Stops): void {
+/** The colours over mid grey, as they lie over tissue: see-through near 0. */
+function paint(canvas: HTMLCanvasElement, { above, below }: Colours): void {
   const context = canvas.getContext("2d")!;
-  const gradient = context.createLinearGradient(0, 0, canvas.width, 0);
-  stops.I.forEach((at, i) => {
-    gradient.addColorStop(at / 255, `rgba(${stops.R[i]} ${stops.G[i]} ${stops.B[i]} / ${stops.A[i] / 255})`);
-  });
-  context.fillStyle = "#000";
+  context.fillStyle = "#777";
   context.fillRect(0, 0, canvas.width, canvas.height);
-  context.fillStyle = gradient;
-  context.fillRect(0, 0, canvas.width, canvas.height);
+  for (let x = 0; x < canvas.width; x++) {
+    const at = (x + 0.5) / canvas.width;
+    const value = below ? 2 * at - 1 : at;
+    const [r, g, b] = colour(STOPS[value < 0 ? below! : above], Math.abs(value) * 255);
+    context.fillStyle = `rgba(${r} ${g} ${b} / ${Math.min(Math.abs(value) / SOLID, 1) ** 2})`;
+    context.fillRect(x, 0, 1, canvas.height);
+  }
+}
+
+function colour({ R, G, B, I }: Stops, at: number): number[] {
+  const next = Math.max(I.findIndex((edge) => edge >= at), 1);
+  const share = (at - I[next - 1]) / (I[next] - I[next - 1]);
+  return [R, G, B].map((c) => c[next - 1] + share * (c[next] - c[next - 1]));
 }

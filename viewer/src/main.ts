@@ -39,20 +39,21 @@ async function take(id: string, facts: api.Facts): Promise<void> {
   document.title = `${facts.name} · mrlift view`;
   describe(facts);
   const link = byId<HTMLAnchorElement>("download");
-  link.hidden = facts.download === null;
-  if (facts.download) {
+  const name = facts.result?.download;
+  link.hidden = !name;
+  if (name) {
     link.href = api.resultUrl(id);
-    link.download = facts.download;
-    link.textContent = `Download ${facts.download}`;
+    link.download = name;
+    link.textContent = `Download ${name}`;
   }
   for (const input of document.querySelectorAll<HTMLInputElement>("#level, #width, #slice")) {
     input.disabled = false;
   }
   byId("times").hidden = facts.times < 2;
   byId<HTMLInputElement>("time").max = String(facts.times);
-  if (facts.scale) chooseScale(facts.scale);
+  if (facts.result) chooseScale(facts.result.scale);
   report("", null);
-  document.body.dataset.shown = `${id} ${facts.scale}`;
+  document.body.dataset.shown = `${id} ${facts.result?.model ?? ""}`;
 }
 
 function describe(facts: api.Facts): void {
@@ -63,6 +64,16 @@ function describe(facts: api.Facts): void {
     ["Spacing", `${spacing.map((v) => +v.toFixed(3)).join(" × ")} mm`],
     ...facts.notes.map((note): [string, string] => ["Odd", note]),
   ];
+  const { findings } = facts.result ?? {};
+  byId("check").hidden = !findings;
+  byId("passed").hidden = !findings || findings.length > 0;
+  byId("findings").replaceChildren(
+    ...(findings ?? []).map((text) => {
+      const item = document.createElement("li");
+      item.textContent = text;
+      return item;
+    }),
+  );
   byId("facts").replaceChildren(
     ...rows.flatMap(([name, value]) => {
       const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];

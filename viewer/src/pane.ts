@@ -10,6 +10,10 @@ const SLICES: Record<Plane, SLICE_TYPE> = {
   sagittal: SLICE_TYPE.SAGITTAL,
 };
 
+export const SOLID = 0.5; // share of the colours' range, from which they are no longer see-through
+const TRANSLUCENT_BELOW_MIN = 2; // NiiVue's COLORMAP_TYPE: alpha grows with the square up to cal_min
+const LARGE = 1.5; // pixels of the screen, from which a voxel is shown as a square
+
 export interface View {
   cursor: Point; // mm
   pan: Point; // mm of the image, as NiiVue counts it
@@ -28,6 +32,7 @@ export class Pane {
   private readonly cross = element("div", "cross");
   private readonly title = element("figcaption", "title");
   private readonly value = element("output", "value");
+  private readonly over = element("output", "over");
   private readonly size = element("span", "size");
   private readonly letters = ["left", "right", "top", "bottom"].map((side) =>
     element("span", `letter ${side}`),
@@ -52,7 +57,7 @@ export class Pane {
     this.value.setAttribute("aria-label", `${name}: value under the cursor`);
     const holder = element("div", "canvas");
     holder.append(this.canvas);
-    this.figure.append(holder, this.cross, this.title, this.value, this.size, ...this.letters);
+    this.figure.append(holder, this.cross, this.title, this.value, this.over, this.size, ...this.letters);
     parent.append(this.figure);
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", name);
@@ -67,22 +72,31 @@ export class Pane {
   }
 
   /** Show an image, or nothing. */
-  async load(url: string | null, title: string, detail: string): Promise<void> {
-    this.title.textContent = title;
+  async load(url: string | null, title: string, detail: string, view: View): Promise<void> {
+    this.title.textContent = url ? title : "";
     this.size.textContent = detail;
     this.windowed = "";
     while (this.nv.volumes.length) this.nv.removeVolumeByIndex(this.nv.volumes.length - 1);
     this.figure.classList.toggle("empty", url === null);
     if (url === null) return;
-    this.nv.addVolume(await image(url, { colormap: "gray" }));
+    this.nv.addVolume(await image(url, { colormap: "gray", cal_min: view.low, cal_max: view.high }));
+    this.windowed = windowOf({ ...view, time: 0 });
     this.toVoxel = inverse(this.nv.volumes[0].hdr!.affine);
   }
 
-  /** Lay a map over the image, or take it away. */
-  async overlay(url: string | null, colormap: string, low: number, high: number): Promise<void> {
+  /**
+   * Lay a map over the image, or take it away. Colours begin at 0, see-through, and end at `high`;
+   * negative values have colours of their own.
+   */
+  async overlay(url: string | null, colours: Colours, high: number): Promise<void> {
     if (this.nv.volumes.length > 1) this.nv.removeVolumeByIndex(1);
     if (url === null) return;
-    const map = await image(url, { colormap, cal_min: low, cal_max: high });
+    const map = await image(url, { colormap: colours.above, cal_min: high * SOLID, cal_max: high });
+    map.colormapType = TRANSLUCENT_BELOW_MIN;
+    if (colours.below) {
+      map.colormapNegative = colours.below;
+      [map.cal_minNeg, map.cal_maxNeg] = [-high, -high * SOLID];
+    }
     this.nv.addVolume(map);
   }
 
@@ -91,7 +105,8 @@ export class Pane {
   }
 
   addColours(name: string, stops: Stops): void {
-    this.nv.addColormap(name, stops);
+    const alphas = stops.I.map(() => 255);
+    this.nv.addColormap(name, { ...stops, A: alphas });
   }
 
   /** Bring the picture to a view; the costly parts only where they change. */
@@ -101,19 +116,18 @@ export class Pane {
     this.nv.opts.sliceType = SLICES[view.plane];
     this.nv.scene.crosshairPos = this.nv.mm2frac(view.cursor, 0, true);
     this.nv.scene.pan2Dxyzmm = [...view.pan, view.zoom];
-    const state = JSON.stringify([view.low, view.high, view.smooth, view.time]);
-    if (state !== this.windowed) {
-      this.windowed = state;
+    if (this.windowed !== windowOf(view)) {
+      this.windowed = windowOf(view);
       base.cal_min = view.low;
       base.cal_max = view.high;
       for (const volume of this.nv.volumes) {
         volume.frame4D = Math.min(view.time, (volume.nFrame4D ?? 1) - 1);
       }
-      this.nv.setInterpolation(!view.smooth); // draws, as updateGLVolume does
-      this.nv.updateGLVolume();
+      this.nv.updateGLVolume(); // the whole texture is made anew
     } else {
       this.nv.drawScene();
     }
+    this.interpolate(view.smooth);
     this.label();
     this.point(view);
   }
@@ -190,6 +204,18 @@ export class Pane {
     return index.every((v, axis) => v >= 0 && v < dims[axis + 1]) ? index : null;
   }
 
+  /** Voxels are shown as squares where they are large enough, unless smooth ones are wanted. */
+  private interpolate(smooth: boolean): void {
+    const box = this.canvas.getBoundingClientRect();
+    const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
+    const [middle, right] = [this.at(x, y), this.at(x + 20, y)];
+    if (!middle || !right) return;
+    const from = apply(this.toVoxel, middle.mm);
+    const step = apply(this.toVoxel, right.mm).map((v, axis) => v - from[axis]);
+    const nearest = !smooth && Math.hypot(...step) * LARGE < 20;
+    if (nearest !== this.nv.opts.isNearestInterpolation) this.nv.setInterpolation(nearest);
+  }
+
   private label(): void {
     const box = this.canvas.getBoundingClientRect();
     const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
@@ -208,6 +234,9 @@ export class Pane {
     this.value.textContent = value === null ? "–" : format(value);
     this.value.dataset.voxel = index ? index.join(" ") : "";
     this.value.dataset.value = value === null ? "" : String(value);
+    const over = this.sample(view.cursor, 1, view.time);
+    this.over.textContent = over === null ? "" : signed(over);
+    this.over.dataset.value = over === null ? "" : String(over);
     const place = this.nv.frac2canvasPosWithTile(this.nv.mm2frac(view.cursor, 0, true));
     this.cross.hidden = !view.cross || !place;
     if (!place) return;
@@ -216,16 +245,30 @@ export class Pane {
   }
 }
 
+/** What of a view needs a new texture. */
+function windowOf({ low, high, time }: View): string {
+  return [low, high, time].join(" ");
+}
+
 export interface Stops {
   R: number[];
   G: number[];
   B: number[];
-  A: number[];
   I: number[];
+}
+
+/** Names of colours for values above and below 0. */
+export interface Colours {
+  above: string;
+  below?: string;
 }
 
 export function format(value: number): string {
   return Number.isInteger(value) ? String(value) : value.toPrecision(4);
+}
+
+function signed(value: number): string {
+  return `${value < 0 ? "−" : "+"}${Math.abs(value).toPrecision(3)}`;
 }
 
 async function image(url: string, options: object): Promise<NVImage> {

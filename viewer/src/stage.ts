@@ -32,7 +32,7 @@ export class Stage {
   onChange: () => void = () => {};
 
   constructor() {
-    const pane = (name: Image) => new Pane(name.toUpperCase().replace("BICUBIC", "Bicubic"), this.box);
+    const pane = (name: Image) => new Pane(name, this.box);
     this.panes = { lr: pane("lr"), bicubic: pane("bicubic"), sr: pane("sr") };
     new ResizeObserver(() => this.draw()).observe(this.box);
   }
@@ -44,28 +44,28 @@ export class Stage {
   /** Show a case; keeps the view where the same series is shown again. */
   async load(id: string, facts: Facts): Promise<void> {
     const again = this.id === id && this.facts !== null;
+    if (!again) [this.view.low, this.view.high] = facts.window;
     this.facts = facts;
     this.id = id;
     const titles: Record<Image, string> = {
       lr: "LR",
-      bicubic: `Bicubic ×${facts.scale}`,
-      sr: facts.model ? `SR ×${facts.scale}  ${facts.model}` : `SR ×${facts.scale}`,
+      bicubic: `Bicubic ×${facts.result?.scale}`,
+      sr: `SR ×${facts.result?.scale}  ${facts.result?.model}`,
     };
     for (const name of NAMES) {
       const geometry = facts.images[name];
       const detail = geometry ? `${geometry.shape.join("×")}  ${geometry.spacing.map((v) => +v.toFixed(2)).join("×")} mm` : "";
-      await this.panes[name].load(geometry ? imageUrl(id, name) : null, geometry ? titles[name] : "", detail);
+      await this.panes[name].load(geometry ? imageUrl(id, name) : null, titles[name], detail, this.view);
     }
-    this.box.classList.toggle("alone", !facts.images.sr);
+    this.box.classList.toggle("alone", !facts.result);
     if (!again) this.begin(facts);
     this.view.cursor = apply(this.lead.affine, this.lead.index(this.view.cursor));
-    this.setLayout(facts.images.sr ? this.layout : "side");
+    this.setLayout(facts.result ? this.layout : "side");
     this.draw();
   }
 
   private begin(facts: Facts): void {
     const shape = facts.images.lr!.shape;
-    [this.view.low, this.view.high] = facts.window;
     this.view.plane = facts.plane;
     this.view.time = 0;
     this.view.cursor = apply(this.panes.lr.affine, shape.map((n) => Math.floor(n / 2)) as Point);
@@ -151,7 +151,7 @@ export class Stage {
   }
 
   setLayout(layout: Layout): void {
-    if (layout !== "side" && !this.facts?.images.sr) return;
+    if (layout !== "side" && !this.facts?.result) return;
     this.layout = layout;
     this.box.dataset.layout = layout;
     byId("divider").hidden = layout === "side";

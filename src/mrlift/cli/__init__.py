@@ -1,7 +1,8 @@
 """The command line: `mrlift COMMAND`. The only place that prints.
 
 Exit codes: 0 done; 1 other errors; 2 wrong usage or input; 3 output cannot be written; 4 weights
-missing or unfit; 5 wrong recipe or configuration; 70 a fault of mrlift; 130 and 143 interrupted.
+missing or unfit; 5 wrong recipe or configuration; 7 warnings with --strict; 70 a fault of mrlift;
+130 and 143 interrupted.
 """
 
 import os
@@ -12,6 +13,7 @@ import typer
 
 from mrlift.cli import (
     bench,
+    check,
     data,
     degrade,
     engines,
@@ -31,13 +33,16 @@ app = typer.Typer(
     name="mrlift",
     help="Sharper MR images: a series in, the same series at a higher in-plane resolution out.",
     epilog="Exit codes: 0 done, 2 usage or input, 3 output, 4 weights, 5 configuration, "
-    "70 internal, 130 and 143 interrupted. Not a medical device.",
+    "7 warnings with --strict, 70 internal, 130 and 143 interrupted. Not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (upscale, info, models, engines, degrade, evaluate, data, train, bench, node, view):
+COMMANDS = (
+    upscale, check, view, info, models, engines, degrade, evaluate, data, train, bench, node,
+)  # fmt: skip
+for module in COMMANDS:
     module.register(app)
 
 

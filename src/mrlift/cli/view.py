@@ -26,10 +26,14 @@ def view(
             help="A NIfTI file or a DICOM folder, and its result if there is one.",
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME|PATH", help="The weights that made SR."),
+    ] = None,
     degradation: Annotated[
-        Degradation,
-        typer.Option("--degradation", help="What made LR coarse; the residual of SR assumes it."),
-    ] = "kspace",
+        Degradation | None,
+        typer.Option("--degradation", help="As given to `upscale`; default: kspace."),
+    ] = None,
     series: Series = None,
     slice_axis: SliceAxis = None,
     threads: Threads = 0,
@@ -53,8 +57,13 @@ def view(
     from mrlift.viewer.server import Server, refuse_missing_page
 
     refuse_missing_page()
-    given = _given(paths or [], degradation, series, slice_axis)
-    server = Server(Settings(given, threads, max_upload * 10**6), port)
+    if paths and len(paths) > 2:
+        raise typer.BadParameter(f"Expected a series and its result, found {len(paths)} paths.")
+    given = None
+    if paths:
+        given = _given(paths, model, degradation, series, slice_axis)
+    own = Path(model) if model and model.endswith(".onnx") else None
+    server = Server(Settings(given, own, threads, max_upload * 10**6), port)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     say(f"{server.url}\nCtrl-C ends the server.")
@@ -66,22 +75,26 @@ def view(
 
 
 def _given(
-    paths: list[Path], degradation: Degradation, series: str | None, slice_axis: int | None
-) -> "Given | None":
+    paths: list[Path],
+    model: str | None,
+    degradation: Degradation | None,
+    series: str | None,
+    slice_axis: int | None,
+) -> "Given":
     """What is to be shown at once."""
-    if len(paths) > 2:
-        raise typer.BadParameter(f"Expected a series and its result, found {len(paths)} paths.")
-    if not paths:
-        return None
+    from mrlift.inference.zoo import find_weights
     from mrlift.io import load
+    from mrlift.quality import scale_between
     from mrlift.viewer.app import Given
-    from mrlift.viewer.maps import relation
+    from mrlift.viewer.cases import Result
 
     lr = load(paths[0], series=series, slice_axis=slice_axis)
-    sr = load(paths[1]) if len(paths) == 2 else None
-    if sr is not None:
-        relation(lr, sr)
-    return Given(paths[0].resolve().name, lr, sr, degradation)
+    result = None
+    if len(paths) == 2:
+        sr = load(paths[1], slice_axis=slice_axis)
+        card, _ = find_weights(model, scale_between(lr, sr), degradation)
+        result = Result.of(lr, sr, card, new=False)
+    return Given(paths[0].resolve().name, lr, result)
 
 
 def need_starlette() -> None:

@@ -136,6 +136,11 @@ def check_format(volume: Volume, path: Path, transfer_syntax: str = "explicit") 
     if multiframe is not None and multiframe.get("SOPClassUID") != EnhancedMRImageStorage:
         name = getattr(multiframe.get("SOPClassUID"), "name", "an object without SOPClassUID")
         raise OutputError(f"{path}: no series is derived from {name}. Write NIfTI (--nifti).")
+    if multiframe is not None and volume.derivation and volume.derivation.quantity:
+        raise OutputError(
+            f"{path}: maps of an Enhanced MR object are written as NIfTI only. Give a name that "
+            "ends in .nii.gz."
+        )
     if volume.slice_count > 1 and multiframe is None and not _is_folder_name(path):
         raise OutputError(
             f"{path} names one file, but the series has {volume.slice_count} slices. "

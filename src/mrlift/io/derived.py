@@ -29,6 +29,7 @@ from mrlift.io.provenance import (
     now_in_zone_of,
     reference_to,
     set_derivation,
+    set_map,
     set_pixels,
     stored_values,
 )
@@ -61,6 +62,7 @@ def save_series(volume: Volume, path: Path, syntax: UID = ExplicitVRLittleEndian
     series_uid = generate_uid(prefix=None)
     now = now_in_zone_of(source.multiframe or source.instances[0])
     count = 1 if source.multiframe else len(source.instances)
+    peak = float(np.abs(volume.voxels).max())
     for index in range(count):
         file = path / f"{index + 1:05d}.dcm" if path.is_dir() else path
         original = source.multiframe or source.instances[index]
@@ -68,7 +70,7 @@ def save_series(volume: Volume, path: Path, syntax: UID = ExplicitVRLittleEndian
             if source.multiframe is not None:
                 dataset = derived_object(volume, now)
             else:
-                dataset = _derived_image(volume, index, now)
+                dataset = _derived_image(volume, index, now, peak)
             dataset.SeriesInstanceUID = series_uid
             dataset.InstanceNumber = index + 1
             with warnings.catch_warnings():
@@ -84,8 +86,8 @@ def save_series(volume: Volume, path: Path, syntax: UID = ExplicitVRLittleEndian
             ) from error
 
 
-def _derived_image(volume: Volume, index: int, now: datetime) -> FileDataset:
-    """One slice as a classic MR image."""
+def _derived_image(volume: Volume, index: int, now: datetime, peak: float) -> FileDataset:
+    """One slice as a classic MR image; `peak` is the largest magnitude of the whole series."""
     source, derivation = volume.source, volume.derivation
     assert isinstance(source, SeriesSource)
     assert derivation is not None
@@ -98,7 +100,10 @@ def _derived_image(volume: Volume, index: int, now: datetime) -> FileDataset:
     position = origin + index * step + source.residuals[index]
     dataset.ImagePositionPatient = [decimal(v) for v in position]
     plane = np.moveaxis(volume.voxels, volume.slice_axis, 0)[index].T
-    set_pixels(dataset, stored_values(plane, original))
+    if derivation.quantity:
+        set_map(dataset, plane, peak, derivation.quantity)
+    else:
+        set_pixels(dataset, stored_values(plane, original))
     return dataset
 
 

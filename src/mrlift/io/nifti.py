@@ -102,13 +102,16 @@ def _refuse_impossible(path: Path, image: nibabel.Nifti1Image) -> None:
 def save_nifti(volume: Volume, path: Path) -> None:
     """Write `volume` to `path`, in the stored type of its source where it came from NIfTI.
 
+    Maps (`Derivation.quantity`) keep their own type.
+
     qform and sform are both set to the volume's affine, their codes and the units are kept; slope,
     intercept and display range are reset to fit the new values.
     """
     source = volume.source if isinstance(volume.source, NiftiSource) else None
     header = source.header.copy() if source else nibabel.Nifti1Header()
     voxels = volume.voxels
-    stored = source.stored if source else voxels.dtype
+    is_map = volume.derivation is not None and bool(volume.derivation.quantity)
+    stored = source.stored if source and not is_map else voxels.dtype
     stored = STORABLE.get(stored.name, stored)
     if stored.kind in "iu" and voxels.dtype.kind == "f" and not (source and source.scaled):
         voxels = fit_dtype(voxels, stored)

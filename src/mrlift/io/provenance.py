@@ -35,6 +35,13 @@ LOSSY_METHODS = {  # transfer syntax -> LossyImageCompressionMethod (PS3.3 C.7.6
     "1.2.840.10008.1.2.4.91": "ISO_15444_1",
     "1.2.840.10008.1.2.4.203": "ISO_15444_15",
 }
+# What is true of a picture's values and not of a map made from it.
+OF_THE_PICTURE = (
+    "WindowCenterWidthExplanation", "VOILUTSequence", "ModalityLUTSequence",
+    "RealWorldValueMappingSequence", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "SmallestImagePixelValue", "LargestImagePixelValue",
+)  # fmt: skip
+MAP_STEPS = 32767  # of a signed 16-bit integer
 SERIES_NUMBER_STEP = 1000  # keeps the derived series apart from the scanner's own numbers
 
 
@@ -171,6 +178,28 @@ def set_pixels(dataset: Dataset, pixels: NDArray[np.number]) -> None:
             delattr(dataset, name)  # of the source series; not known before the last slice
     kind = "OB" if pixels.itemsize == 1 else "OW"
     dataset.add_new("PixelData", kind, pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
+
+
+def set_map(dataset: Dataset, plane: NDArray[np.number], peak: float, quantity: str) -> None:
+    """Pixels of a map in the picture's unit: signed 16 bit with the slope that fits `peak`.
+
+    One slope serves the whole series, so that viewers show its slices alike. The window covers
+    what the quantity can be: both signs, or from zero where it is never negative.
+    """
+    for name in OF_THE_PICTURE:
+        if name in dataset:
+            delattr(dataset, name)
+    # MR's own words for value 3 (PS3.3 C.8.3.1.1.1) have none for maps; value 4 is free.
+    dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER", quantity.upper()]
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelRepresentation = 1
+    slope = decimal(peak / MAP_STEPS or 1.0)
+    dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = slope, decimal(0), "US"
+    low = -peak if quantity == "residual" else 0.0
+    dataset.WindowCenter, dataset.WindowWidth = decimal((low + peak) / 2), decimal(peak - low or 1)
+    dataset.VOILUTFunction = "LINEAR_EXACT"  # a LINEAR window may not be narrower than 1
+    stored = fit_range(plane / float(slope), -MAP_STEPS, MAP_STEPS).astype(np.int16)
+    set_pixels(dataset, np.ascontiguousarray(stored))
 
 
 def now_in_zone_of(original: Dataset) -> datetime:

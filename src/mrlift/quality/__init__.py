@@ -13,7 +13,7 @@
     ensemble(lr, model).spread           # a Volume on the grid of the result
 """
 
-from mrlift.quality.checking import Check, check
+from mrlift.quality.checking import Check, check, scale_between
 from mrlift.quality.consistency import Consistency, consistency
 from mrlift.quality.findings import Finding
 from mrlift.quality.projection import back_project
@@ -34,4 +34,5 @@ __all__ = [
     "effective_resolution",
     "ensemble",
     "out_of_range",
+    "scale_between",
 ]

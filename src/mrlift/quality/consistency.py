@@ -26,7 +26,9 @@ from mrlift.volume import Derivation, Volume
 SMOOTH = 1.0  # LR voxels: sigma of the Gaussian, about the size of what would be read as a lesion
 WHITE = 1 / (2 * SMOOTH * np.sqrt(np.pi))  # what that Gaussian leaves of white noise
 BEYOND = 3.0  # noise levels: white noise exceeds them in 0.3 % of voxels
-NEVER = 3.0  # standard deviations of smoothed noise that are never a structure
+NEVER = 2.0  # standard deviations of smoothed noise that are never worth a word
+EDGES = 0.02  # of the smoothed picture's gradient: by so much sharpened edges may differ
+BORDER = 4  # LR voxels at the border, where k-space wraps round and the network sees mirrored ones
 LEAST = 1e-3  # of the series' scale: the noise level is taken to be no less
 SAME_PLACE = 0.05  # voxels by which the affines may differ
 NORMAL_MAD = 0.6745  # median absolute deviation of a normal distribution, in standard deviations
@@ -41,7 +43,8 @@ class Structure:
     Attributes:
         voxel: in LR, (x, y, z) or (x, y, z, t).
         height: of the smoothed residual, share of the series' scale; positive where SR is brighter.
-        deviations: the same in robust standard deviations of the smoothed residual.
+        deviations: the same over what is usual there: a robust standard deviation of the smoothed
+            residual, and more beside edges.
     """
 
     voxel: tuple[int, ...]
@@ -51,7 +54,10 @@ class Structure:
 
 @dataclass(frozen=True)
 class Consistency:
-    """What a degraded result and its input have in common. Figures are those of tissue.
+    """What a degraded result and its input have in common.
+
+    All figures are those of tissue: where smoothed LR exceeds a tenth of its scale. Darker voxels
+    hold the rectified noise of magnitude images, which no network can restore.
 
     Attributes:
         residual: degraded SR minus LR, float32, on the grid and in the units of LR.
@@ -95,14 +101,16 @@ def consistency(lr: Volume, sr: Volume, card: Card) -> Consistency:
     stack = lr.slices()
     unit = series_scale(stack)
     noise = max(noise_level(stack), LEAST * unit)
-    fit, residuals, smoothed, inside = _Fit(), [], [], []
+    magnitude = card.degradation == "kspace" and stack.min() >= 0
+    fit, residuals, smoothed, usual, inside = _Fit(), [], [], [], []
     for image, low in zip(degraded(sr, card), stack, strict=True):
-        residual = (image - low) / unit
-        tissue = np.maximum(image, low) > FOREGROUND_LEVEL * unit
-        smooth = _smooth(residual)
-        fit.add(_smooth(image / unit), smooth, tissue)
-        residuals.append(residual.astype(np.float32))
+        image, low = (np.abs(image) if magnitude else image) / unit, low / unit
+        smooth, expected = _smooth(image - low), _smooth(low)
+        tissue = _within(expected > FOREGROUND_LEVEL)
+        fit.add(expected + smooth, smooth, tissue)
+        residuals.append((image - low).astype(np.float32))
         smoothed.append(smooth.astype(np.float32))
+        usual.append(EDGES * _smooth(_steepness(expected)).astype(np.float32))
         inside.append(tissue)
     residual, tissue = np.stack(residuals), np.stack(inside)
     picked = residual[tissue] if tissue.any() else residual.ravel()
@@ -110,14 +118,14 @@ def consistency(lr: Volume, sr: Volume, card: Card) -> Consistency:
     scaled = lr.voxels_from_slices(residual * np.float32(unit))
     shift, bias = fit.solve()
     result = Consistency(
-        residual=replace(lr, voxels=scaled, derivation=_residual_of(card)),
+        residual=replace(lr, voxels=scaled, derivation=_residual_of(card).after(lr.derivation)),
         unit=unit,
         noise=noise,
         nrmse=float(np.sqrt(np.mean(np.square(picked)) / power)),
         bias=bias,
         shift=shift,
         beyond=float(np.mean(np.abs(picked) > BEYOND * noise / unit)),
-        structure=_structure(lr, np.stack(smoothed), tissue),
+        structure=_structure(lr, np.stack(smoothed), np.stack(usual), tissue),
         findings=(),
     )
     return replace(result, findings=tuple(_findings(result, lr, sr, card)))
@@ -143,15 +151,36 @@ class _Fit:
         return (float(-rows), float(-columns)), float(share / (1 - share))
 
 
-def _structure(lr: Volume, smoothed: NDArray[np.float32], inside: NDArray[np.bool_]) -> Structure:
-    kept = np.where(inside, smoothed, 0)
-    deviation = float(np.median(np.abs(smoothed[inside]))) / NORMAL_MAD if inside.any() else 0.0
-    index = np.unravel_index(int(np.argmax(np.abs(kept))), kept.shape)
-    places = lr.voxels_from_slices(np.arange(kept.size).reshape(kept.shape))
-    voxel = np.argwhere(places == np.ravel_multi_index(index, kept.shape))[0]
-    height = float(kept[index])
-    deviations = abs(height) / deviation if deviation else 0.0
-    return Structure(tuple(int(v) for v in voxel), height, deviations)
+def _structure(
+    lr: Volume,
+    smoothed: NDArray[np.float32],
+    usual: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+) -> Structure:
+    """`usual` is what edges add to the standard deviation, which is found here."""
+    picked = smoothed[inside]
+    deviation = float(np.median(np.abs(picked))) / NORMAL_MAD if picked.size else 0.0
+    expected = np.maximum(usual + deviation, LEAST * WHITE)
+    score = np.where(inside, np.abs(smoothed) / expected, 0)
+    at = int(np.argmax(score))
+    numbers = lr.voxels_from_slices(np.arange(score.size).reshape(score.shape))
+    voxel = np.argwhere(numbers == at)[0]
+    return Structure(tuple(int(v) for v in voxel), float(smoothed.flat[at]), float(score.flat[at]))
+
+
+def _within(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask without the border of the slice."""
+    inner = np.zeros_like(mask)
+    inner[BORDER:-BORDER, BORDER:-BORDER] = mask[BORDER:-BORDER, BORDER:-BORDER]
+    return inner
+
+
+def _steepness(picture: Array) -> Array:
+    """The length of the gradient, per voxel."""
+    if min(picture.shape) < 2:
+        return np.zeros_like(picture)
+    steep: Array = np.hypot(*np.gradient(picture))
+    return steep
 
 
 def _findings(found: Consistency, lr: Volume, sr: Volume, card: Card) -> Iterator[Finding]:
@@ -230,6 +259,7 @@ def _residual_of(card: Card) -> Derivation:
         ),
         model=card.name,
         version=__version__,
+        quantity="residual",
     )
 
 

@@ -63,7 +63,8 @@ def ensemble(
         voxels=fit_dtype(mean, volume.voxels.dtype),
         derivation=_mean_of(single.derivation),
     )
-    return Ensemble(whole_mean, replace(single, voxels=spread, derivation=_spread_of(model.card)))
+    doubt = _spread_of(model.card).after(volume.derivation)
+    return Ensemble(whole_mean, replace(single, voxels=spread, derivation=doubt))
 
 
 def _turns(axes: tuple[int, int]) -> Iterator[tuple[Turn, Turn]]:
@@ -106,4 +107,5 @@ def _spread_of(card: Card) -> Derivation:
         ),
         model=card.name,
         version=__version__,
+        quantity="spread",
     )

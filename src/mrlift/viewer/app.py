@@ -17,12 +17,11 @@ from starlette.staticfiles import StaticFiles
 
 from mrlift._version import __version__
 from mrlift.errors import InputError, MrliftError, SeriesChoiceError
-from mrlift.inference.degradation import Kind
 from mrlift.inference.pipeline import upscale
-from mrlift.inference.zoo import DEFAULTS, USUAL, load_model, shipped_cards
+from mrlift.inference.zoo import DEFAULTS, USUAL, find_weights, load_model, shipped_cards
 from mrlift.io import list_series, load, read_headers
-from mrlift.viewer import maps
-from mrlift.viewer.cases import IMAGES, Case
+from mrlift.quality import ensemble
+from mrlift.viewer.cases import IMAGES, Case, Result
 from mrlift.viewer.tabs import Tab, Tabs
 from mrlift.viewer.uploads import OversizeError, Upload
 from mrlift.viewer.work import BusyError, Desk, Progress
@@ -40,14 +39,12 @@ class Given:
     Attributes:
         name: shown to the user.
         lr: the series.
-        sr: its result, or None.
-        kind: the degradation that the residual assumes.
+        result: of it, or None.
     """
 
     name: str
     lr: Volume
-    sr: Volume | None = None
-    kind: Kind = USUAL
+    result: Result | None = None
 
 
 @dataclass(frozen=True)
@@ -56,12 +53,14 @@ class Settings:
 
     Attributes:
         given: shown in every tab.
+        weights: a file of the user's own, offered beside the shipped ones.
         threads: of the engine; 0 for all cores.
         limit: bytes of an upload.
         grace: seconds for which a closed tab's work is kept.
     """
 
     given: Given | None = None
+    weights: Path | None = None
     threads: int = 0
     limit: int = 2 * 10**9
     grace: float = 5.0
@@ -74,6 +73,11 @@ class Api:
         self.tabs = Tabs(root, settings.grace)
         self._desk = Desk()
         self._settings = settings
+        self._cards = {card.name: card for card in shipped_cards()}
+        self._weights: dict[str, str | Path] = {name: name for name in self._cards}
+        if settings.weights is not None:
+            card, path = find_weights(settings.weights)
+            self._cards[card.name], self._weights[card.name] = card, path
 
     async def open_tab(self, request: Request) -> Response:
         """A tab with the given series: what the page needs first."""
@@ -81,9 +85,7 @@ class Api:
         given = self._settings.given
         cases = {}
         if given is not None:
-            case = Case(given.name, tab.new_folder("case-"), given.lr, given.kind)
-            if given.sr is not None:
-                case.set_result(given.sr, *maps.relation(given.lr, given.sr))
+            case = Case(given.name, tab.new_folder("case-"), given.lr, given.result)
             cases[tab.add(case)] = await run_in_threadpool(case.facts)
         models = [
             {
@@ -92,7 +94,7 @@ class Api:
                 "degradation": card.degradation,
                 "default": card.name == DEFAULTS[USUAL].get(card.scale),
             }
-            for card in shipped_cards()
+            for card in self._cards.values()
         ]
         facts = {"tab": tab.id, "version": __version__, "models": models, "cases": cases}
         return JSONResponse(facts | {"limit": self._settings.limit}, 201)
@@ -145,7 +147,7 @@ class Api:
                 message = upload.in_words(error)
                 tab.drop_upload()
                 raise InputError(message) from error
-            case = Case(upload.name, tab.new_folder("case-"), lr, USUAL)
+            case = Case(upload.name, tab.new_folder("case-"), lr)
             facts = await run_in_threadpool(case.facts)
             tab.drop_upload()
         return JSONResponse({"case": tab.add(case), "facts": facts}, 201)
@@ -161,8 +163,9 @@ class Api:
         body = await _json(request, case=str, work=str, model=str)
         number, case = body["case"], self._case(tab, body["case"])
         kinds = {"upscale": self._upscale, "spread": self._spread}
-        if body["work"] not in kinds:
-            raise InputError(f"Expected one of {', '.join(kinds)}, found {body['work']!r}.")
+        for value, known in ((body["work"], kinds), (body["model"], self._weights)):
+            if value not in known:
+                raise InputError(f"Expected one of {', '.join(known)}, found {value!r}.")
         tab.work(
             self._desk, body["work"], partial(kinds[body["work"]], number, case, body["model"])
         )
@@ -194,18 +197,17 @@ class Api:
         return FileResponse(case.result_file, filename=case.download_name())
 
     def _upscale(self, number: str, case: Case, model: str, step: Progress) -> dict[str, Any]:
-        loaded = load_model(model, threads=self._settings.threads)
+        loaded = load_model(self._weights[model], threads=self._settings.threads)
         sr = upscale(case.lr, None, loaded, progress=step)
-        case.set_result(sr, loaded.card.scale, loaded.card.grid, loaded.card)
+        case.set_result(Result.of(case.lr, sr, loaded.card, new=True))
         case.write_result()
         return {"case": number, "facts": case.facts()}
 
-    def _spread(self, number: str, case: Case, model: str, step: Progress) -> dict[str, Any]:
-        name = model if case.card is None else case.card.name
-        loaded = load_model(name, threads=self._settings.threads)
-        if loaded.card.scale != case.scale:
-            raise InputError(f"The result is x{case.scale}. Choose weights of that scale.")
-        case.set_spread(maps.spread(case.lr, loaded, step), loaded.card.name)
+    def _spread(self, number: str, case: Case, _: str, step: Progress) -> dict[str, Any]:
+        if case.result is None:
+            raise InputError("There is no result yet. Upscale the series first.")
+        loaded = load_model(self._weights[case.result.card.name], threads=self._settings.threads)
+        case.spread = ensemble(case.lr, loaded, progress=step).spread
         return {"case": number, "facts": case.facts()}
 
     def _tab(self, request: Request) -> Tab:
