@@ -105,7 +105,7 @@ export class Pane {
   }
 
   addColours(name: string, stops: Stops): void {
-    const alphas = stops.I.map(() => 255);
+    const alphas = stops.I.map((at) => (at ? 255 : 0)); // else 0 itself would be solid
     this.nv.addColormap(name, { ...stops, A: alphas });
   }
 

@@ -26,11 +26,10 @@ class Server:
         folder: of everything temporary; readable by the user alone, removed at the end.
 
     Raises:
-        ConfigError: the page has not been built, or the port is taken.
+        ConfigError: the port is taken.
     """
 
     def __init__(self, settings: Settings, port: int = 0) -> None:
-        refuse_missing_page()
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -40,6 +39,7 @@ class Server:
             raise ConfigError(
                 f"Port {port} of {LOOPBACK} cannot be used: {error.strerror}. Choose another."
             ) from error
+        self._socket.listen()  # a browser that is faster than `run` waits instead of failing
         self.folder = Path(tempfile.mkdtemp(prefix="mrlift-view-"))
         self.port = self._socket.getsockname()[1]
         token = secrets.token_urlsafe(24)
