@@ -186,6 +186,19 @@ export class Pane {
     return point(this.nv.frac2mm(this.nv.mm2frac(mm, 0, true)));
   }
 
+  /** Where a place in mm is on the canvas, in pixels of the page; null where it is out of sight. */
+  spot(mm: Point): [number, number] | null {
+    const found = this.nv.frac2canvasPosWithTile(this.nv.mm2frac(mm, 0, true));
+    const ratio = this.canvas.width / this.canvas.clientWidth;
+    return found && [found.pos[0] / ratio, found.pos[1] / ratio];
+  }
+
+  /** The middle of what is in sight, as NiiVue counts places for panning. */
+  middle(): Point | null {
+    const box = this.canvas.getBoundingClientRect();
+    return this.at(box.left + box.width / 2, box.top + box.height / 2)?.flat ?? null;
+  }
+
   /** The stored value at a place of a layer: 0 the image, 1 the map over it. */
   sample(mm: Point, layer = 0, time = 0): number | null {
     const volume = this.nv.volumes[layer];
@@ -237,11 +250,9 @@ export class Pane {
     const over = this.sample(view.cursor, 1, view.time);
     this.over.textContent = over === null ? "" : signed(over);
     this.over.dataset.value = over === null ? "" : String(over);
-    const place = this.nv.frac2canvasPosWithTile(this.nv.mm2frac(view.cursor, 0, true));
-    this.cross.hidden = !view.cross || !place;
-    if (!place) return;
-    const ratio = this.canvas.width / this.canvas.clientWidth;
-    this.cross.style.transform = `translate(${place.pos[0] / ratio}px, ${place.pos[1] / ratio}px)`;
+    const spot = this.spot(view.cursor);
+    this.cross.hidden = !view.cross || !spot;
+    if (spot) this.cross.style.transform = `translate(${spot[0]}px, ${spot[1]}px)`;
   }
 }
 

@@ -103,6 +103,8 @@ export class Stage {
       return Math.min(Math.max(moved, 0), shape[axis] - 1);
     }) as Point;
     this.view.cursor = apply(affine, index);
+    const middle = this.lead.middle();
+    if (middle && !this.lead.spot(this.view.cursor)) this.panBy(this.lead.flat(this.view.cursor), middle);
     this.draw();
   }
 
