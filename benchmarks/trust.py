@@ -15,6 +15,7 @@ least. `report` measures on patients who were not used for that. Both write all 
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,8 +29,12 @@ from mrlift.benchmark.lesions import middle_slices, shape_of, tissue
 from mrlift.benchmark.quality import circumstances
 from mrlift.inference.card import load_card, save_card
 from mrlift.inference.degradation import degrade
-from mrlift.inference.normalise import FOREGROUND_LEVEL, FOREGROUND_SHARE, foreground_share
-from mrlift.inference.normalise import series_scale
+from mrlift.inference.normalise import (
+    FOREGROUND_LEVEL,
+    FOREGROUND_SHARE,
+    foreground_share,
+    series_scale,
+)
 from mrlift.inference.traits import SAMPLED, traits
 from mrlift.inference.zoo import SHIPPED
 from mrlift.io import find_series, replacing
@@ -59,6 +64,13 @@ def chosen(folder: Path, parts: list[str], without: list[str]) -> list[Path]:
 def name_of(path: Path, folder: Path) -> str:
     """A series as results name it."""
     return path.relative_to(folder).as_posix().removesuffix(".gz").removesuffix(".nii")
+
+
+def patient_of(path: Path, folder: Path) -> str:
+    """Whose a series is: what its name begins with, or a folder that holds one patient."""
+    if match := re.search(r"patient\d+|brain\d+", path.name):
+        return match[0]
+    return path.stem if path.parent == folder else path.parent.name
 
 
 def with_slices(volume: Volume, stack: np.ndarray) -> Volume:
@@ -142,7 +154,17 @@ def error_of_spread(hr: Volume, mean: Volume, spread: Volume, card) -> dict:  # 
     }
 
 
-def measure(paths: list[Path], folder: Path, name: str, slices: int) -> Iterator[dict]:
+def part(volume: Volume, count: int) -> Volume:
+    """The middle slices of a volume."""
+    total = volume.voxels.shape[volume.slice_axis]
+    first = max(0, (total - count) // 2)
+    taken = np.arange(first, min(total, first + count))
+    return replace(volume, voxels=np.take(volume.voxels, taken, volume.slice_axis))
+
+
+def measure(
+    paths: list[Path], folder: Path, name: str, slices: int, spread_slices: int
+) -> Iterator[dict]:
     """Everything about one set of weights, series by series."""
     model = load_model(name)
     card, rng = model.card, np.random.default_rng(0)
@@ -155,10 +177,12 @@ def measure(paths: list[Path], folder: Path, name: str, slices: int) -> Iterator
         pairs.append((path, hr, lr, upscale(lr, model=model)))
         print(f"{name} {name_of(path, folder)}: upscaled", file=sys.stderr)
     for number, (path, hr, lr, sr) in enumerate(pairs):
-        both, near = ensemble(lr, model), back_project(lr, sr, card)
-        psnr = [compare(v, hr, foreground=0).mean["psnr"] for v in (sr, both.mean, near)]
-        patients = [path.name.split("_")[0], path.parent.name]
-        others = [p for p in pairs if [p[0].name.split("_")[0], p[0].parent.name] != patients]
+        near = back_project(lr, sr, card)
+        few_hr, few_lr = part(hr, spread_slices), part(lr, spread_slices)
+        both, one = ensemble(few_lr, model), upscale(few_lr, model=model)
+        psnr = [compare(v, hr, foreground=0).mean["psnr"] for v in (sr, near)]
+        gain = [compare(v, few_hr, foreground=0).mean["psnr"] for v in (one, both.mean)]
+        others = [p for p in pairs if patient_of(p[0], folder) != patient_of(path, folder)]
         stranger = others[number % len(others)][3]
         planted = {
             "shift": figures(lr, shifted(sr, 0.5), card),
@@ -178,10 +202,10 @@ def measure(paths: list[Path], folder: Path, name: str, slices: int) -> Iterator
             "faults": planted,
             "lesions": lesions,
             "psnr": psnr[0],
-            "ensemble_gain": psnr[1] - psnr[0],
-            "consistent_gain": psnr[2] - psnr[0],
+            "ensemble_gain": gain[1] - gain[0],
+            "consistent_gain": psnr[1] - psnr[0],
             "beyond_after_consistent": consistency(lr, near, card).beyond,
-            "spread": error_of_spread(hr, both.mean, both.spread, card),
+            "spread": error_of_spread(few_hr, both.mean, both.spread, card),
             "out_of_range": [f.kind for f in out_of_range(lr, card)],
         }
 
@@ -194,11 +218,12 @@ def measured(options: argparse.Namespace) -> dict:
     )
     models = {}
     for name in options.model:
-        rows = list(measure(paths, options.data, name, options.slices))
+        rows = list(measure(paths, options.data, name, options.slices, options.spread_slices))
         models[name] = {"sha256": load_model(name).card.sha256, "series": rows, "all": summed(rows)}
     return {
         **circumstances(command),
-        "slices": f"at most {options.slices} of each series, evenly from its middle",
+        "slices": f"at most {options.slices} of each series, evenly from its middle; for ensemble "
+        f"and spread the middle {options.spread_slices} of these",
         "noise": NOISE,
         "faults": FAULTS,
         "models": models,
@@ -342,6 +367,7 @@ def main() -> None:
         command.add_argument("--model", nargs="+", required=True)
         if work is not seen:
             command.add_argument("--slices", type=int, default=6)
+            command.add_argument("--spread-slices", type=int, default=2)
             command.add_argument("--json", type=Path, required=True)
         command.set_defaults(work=work)
     options = parser.parse_args()

@@ -151,6 +151,21 @@ def test_model_cards_and_tables_are_those_of_the_results():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_tables_of_trust_and_lesions_are_those_of_the_results():
+    script = [sys.executable, ROOT / "benchmarks" / "trust_tables.py", "--check"]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["trust-calibration", "trust-test", "lesions"])
+def test_figures_of_trust_are_of_the_weights_that_are_shipped(name):
+    record = json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
+    for model, facts in record["models"].items():
+        assert facts["sha256"] == mrlift.load_model(model).card.sha256
+    limits = json.loads((ROOT / "src/mrlift/quality/thresholds.json").read_text())
+    assert record.get("thresholds", limits) == limits
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/results").glob("quality-*.json")))
 def test_results_are_of_the_weights_that_are_shipped(file):
     record = json.loads(file.read_text())

@@ -31,6 +31,7 @@ def test_help_names_every_command():
     text = run("--help").stdout
     for name in (
         "upscale",
+        "check",
         "info",
         "models",
         "degrade",

@@ -244,7 +244,7 @@ def lesions(
 
     if json:
         refuse_existing(json, overwrite=True)
-    names: list[str | None] = [*(model or [None])]
+    names: list[str | None] = list(model) if model else [None]
     models = [load_model(name, threads=threads) for name in names]
     progress = errors()
     results = bench_lesions.measure(
@@ -277,8 +277,9 @@ def lesions(
         )
     if json:
         facts = {"data": data.name, "slices": slices, "noise": noise, "seed": seed}
+        weights = {"models": {m.card.name: {"sha256": m.card.sha256} for m in models}}
         settings = {"contrast": bench_lesions.CONTRAST, "faint": bench_lesions.FAINT}
-        record = circumstances(command_line()) | facts | settings | {"methods": results}
+        record = circumstances(command_line()) | facts | settings | weights | {"methods": results}
         write_json(json, record)
 
 

@@ -104,9 +104,10 @@ def consistency(lr: Volume, sr: Volume, card: Card) -> Consistency:
     magnitude = card.degradation == "kspace" and stack.min() >= 0
     fit, residuals, smoothed, usual, inside = _Fit(), [], [], [], []
     for image, low in zip(degraded(sr, card), stack, strict=True):
+        whole = image > 0  # a negative lobe beside an edge was cut off or turned round in LR
         image, low = (np.abs(image) if magnitude else image) / unit, low / unit
         smooth, expected = _smooth(image - low), _smooth(low)
-        tissue = _within(expected > FOREGROUND_LEVEL)
+        tissue = _within(whole & (expected > FOREGROUND_LEVEL))
         fit.add(expected + smooth, smooth, tissue)
         residuals.append((image - low).astype(np.float32))
         smoothed.append(smooth.astype(np.float32))

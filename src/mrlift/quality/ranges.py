@@ -46,7 +46,8 @@ def _matrix(volume: Volume, card: Card) -> Iterator[Finding]:
         yield Finding(
             "matrix",
             f"The slices have {sizes[0]} x {sizes[1]} voxels; {card.name} was trained on images of "
-            f"{low:.0f} to {high:.0f} a side. They may be a crop, a mosaic or another organ.",
+            f"{low:.0f} to {high:.0f} a side: the field of view, the resolution or the organ is "
+            "another. Compare the result with plain interpolation.",
         )
 
 
