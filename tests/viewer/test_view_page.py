@@ -317,7 +317,7 @@ def test_overlays_with_units(look, pair):
         page.keyboard.press("r")
         page.wait_for_selector("#layer:visible")
         found = consistency(pair.lr, pair.result.sr, pair.result.card)
-        assert page.locator("#high").text_content() == f"≥ {4 * found.noise:#.4g}".rstrip(".")
+        assert page.locator("#high").text_content() == f"≥ {4 * found.noise:#.3g}".rstrip(".")
         assert page.locator("#unit").text_content() == "signal units"
         for _ in range(3):
             page.keyboard.press("ArrowUp")

@@ -76,15 +76,16 @@ export class Layers {
 
   private explain(map: Map, low: number, high: number): void {
     const { degradation, noise } = this.stage.facts!.result!;
-    byId("low").textContent = low ? `≤ ${format(low).replace("-", "−")}` : "0";
-    byId("high").textContent = `≥ ${format(high)}`;
+    const end = format(high, 3);
+    byId("low").textContent = low ? `≤ −${end}` : "0";
+    byId("high").textContent = `≥ ${end}`;
     byId("unit").textContent = "signal units";
     byId("layer-text").textContent =
       map === "residual"
-        ? `SR degraded again (${degradation}) minus LR; the noise of LR is ${format(noise)}. Structure here is what LR does not hold.`
+        ? `SR degraded again (${degradation}) minus LR; the noise of LR is ${format(noise, 3)}. Structure here is what LR does not hold.`
         : "Standard deviation over the eight flips and transposes of LR. Where it is high, SR is a guess.";
     const canvas = byId<HTMLCanvasElement>("colours");
-    canvas.setAttribute("aria-label", `${map}: colours from ${format(low)} to ${format(high)}`);
+    canvas.setAttribute("aria-label", `${map}: colours from ${low ? -high : 0} to ${high}`);
     paint(canvas, COLOURS[map]);
   }
 

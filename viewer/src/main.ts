@@ -130,7 +130,8 @@ function follow(): void {
   on<Progress>("progress", ({ title, done, total, seconds }) => {
     const left = done ? `, ${Math.round((seconds / done) * (total - done))} s left` : "";
     const name = title === "upscale" ? "Upscaling" : "Spread";
-    report(total ? `${name}: slice ${done} of ${total}${left}` : name, total ? done / total : 0);
+    const rest = done === total ? ", checking and writing" : left;
+    report(total ? `${name}: slice ${done} of ${total}${rest}` : name, total ? done / total : 0);
   });
   on<{ case: string; facts: api.Facts }>("done", ({ case: id, facts }) => {
     take(id, facts).then(() => announce("Done"), complain);

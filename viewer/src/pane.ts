@@ -274,8 +274,8 @@ export interface Colours {
   below?: string;
 }
 
-export function format(value: number): string {
-  return Number.isInteger(value) ? String(value) : value.toPrecision(4);
+export function format(value: number, digits = 4): string {
+  return Number.isInteger(value) ? String(value) : value.toPrecision(digits);
 }
 
 function signed(value: number): string {

@@ -21,7 +21,8 @@ IMAGES = ("lr", "bicubic", "sr", "residual", "spread")
 SHOWN = ("uint8", "int16", "uint16", "float32")  # stored as they are; others become float32
 WINDOW = (0.5, 99.8)  # percentiles of the input that the page shows from black to white
 NOISES = 4.0  # noise levels at which the colours of the residual end
-SPREAD_END = 99.5  # percentile of the spread at which its colours end, if above the noise level
+SPREAD_END = 99.5  # percentile of the spread at which its colours end
+LEAST_SPREAD = 0.25  # noise levels; below, a spread is not worth strong colours
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ class Case:
         noise = result.check.consistency.noise
         if name == "residual":
             return {"low": -NOISES * noise, "high": NOISES * noise}
-        return {"low": 0.0, "high": max(noise, float(np.percentile(volume.voxels, SPREAD_END)))}
+        end = float(np.percentile(volume.voxels, SPREAD_END))
+        return {"low": 0.0, "high": max(LEAST_SPREAD * noise, end)}
 
     def _volume(self, name: str) -> Volume:
         if name == "lr":
