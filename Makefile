@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Seconds instead of a minute; `mrlift upscale` takes the full network unless told otherwise.
 DEMO_MODEL := mrl-fast-x2-bicubic
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check viewer bench docs clean
 
 demo: .venv/demo.done
 	@mkdir -p demo-output
@@ -27,6 +27,13 @@ check: .venv/dev.done
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The page of `mrlift view`; needs Node 18 or newer with npm. Its tests skip without.
+PAGE := src/mrlift/viewer/assets/index.html
+viewer: $(PAGE)
+
+$(PAGE): viewer/package-lock.json viewer/index.html viewer/vite.config.js $(wildcard viewer/src/*)
+	cd viewer && npm ci --silent && npm run --silent build
+
 # Needs MRLIFT_DATA: a folder with high-resolution series that were never trained on.
 bench: .venv/demo.done
 	$(BIN)/mrlift bench quality --scale 2
@@ -35,7 +42,7 @@ docs: .venv/docs.done
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv demo-output site dist
+	rm -rf .venv demo-output site dist viewer/node_modules src/mrlift/viewer/assets
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

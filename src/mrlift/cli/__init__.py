@@ -23,6 +23,7 @@ from mrlift.cli import (
     node,
     train,
     upscale,
+    view,
 )
 from mrlift.cli.console import errors as error_console
 from mrlift.cli.console import fail
@@ -38,7 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (upscale, check, info, models, engines, degrade, evaluate, data, train, bench, node):
+COMMANDS = (
+    upscale, check, view, info, models, engines, degrade, evaluate, data, train, bench, node,
+)  # fmt: skip
+for module in COMMANDS:
     module.register(app)
 
 

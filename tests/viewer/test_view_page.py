@@ -1,0 +1,395 @@
+"""The page in a real browser: Debian's chromium, driven by Playwright."""
+
+import io
+import os
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from phantoms import head_volume
+
+pytest.importorskip("starlette", reason="needs the view extra")
+pytest.importorskip("playwright", reason="needs the dev extra")
+from playwright.sync_api import expect, sync_playwright
+from serving import TINY, eventually, kept, nifti, slow_model
+from serving import serving as serving_with
+
+import mrlift
+from mrlift.inference.zoo import find_weights
+from mrlift.quality import consistency
+from mrlift.resampling import bicubic_up
+from mrlift.viewer.app import Given
+from mrlift.viewer.cases import Result
+from mrlift.viewer.server import ASSETS
+from mrlift.volume import fit_dtype
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.skipif(not (ASSETS / "index.html").exists(), reason="needs `make viewer`"),
+    pytest.mark.skipif(not CHROMIUM, reason="needs chromium"),
+]
+SCREENSHOTS = ROOT / "screenshots"  # kept by CI
+SLICES = 4  # of the demo series: chromium draws without a graphics card here
+
+
+@pytest.fixture(scope="module")
+def browser():
+    SCREENSHOTS.mkdir(exist_ok=True)
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as running:
+        yield running.chromium.launch(executable_path=CHROMIUM, args=arguments)
+
+
+def is_problem(message):
+    """Errors of the page, and refusals by its policy; not that the server refused an upload."""
+    return message.type == "error" and "status of 422" not in message.text
+
+
+@pytest.fixture
+def look(browser):
+    """Opens the page of a server; fails for any error in it and any request that leaves it."""
+    pages, problems = [], []
+
+    def opened(server, **options):
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 720}, **options})
+        pages.append(page)
+        page.set_default_timeout(60_000)
+        ours = (f"http://127.0.0.1:{server.port}/", "data:", "blob:")
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda m: is_problem(m) and problems.append(m.text))
+        page.on("request", lambda r: r.url.startswith(ours) or problems.append(r.url))
+        page.goto(server.url)
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert problems == []
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A folder with some slices of the demo series."""
+    folder = tmp_path_factory.mktemp("demo") / "t1w"
+    folder.mkdir()
+    for file in sorted((ROOT / "samples" / "t1w").iterdir())[8 : 8 + SLICES]:
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A small oblique phantom with its result, as the command line gives them."""
+    affine = np.array(
+        [[-0.8, 0.1, 0.3, 20], [0.12, 0.9, -0.5, -30], [-0.1, 0.2, 3.9, 5], [0, 0, 0, 1]]
+    )
+    lr = head_volume((60, 52, 5), affine=affine)
+    card, _ = find_weights(TINY)
+    return Given("head.nii.gz", lr, Result.of(lr, mrlift.upscale(lr, model=TINY), card, new=False))
+
+
+def serving(given=None):
+    """A server with time for a browser that draws on busy processors."""
+    return serving_with(given, grace=3.0)
+
+
+def shown(page, image):
+    """The value and the voxel that a pane gives for the cursor."""
+    output = page.locator(f"[data-image={image}] .value")
+    page.wait_for_timeout(60)  # a frame
+    voxel = output.get_attribute("data-voxel")
+    return float(output.get_attribute("data-value")), tuple(map(int, voxel.split()))
+
+
+def agree(page, volumes):
+    """The values under the cursor are those of the arrays, all at one place; returns its voxels."""
+    found = {name: shown(page, name) for name in volumes}
+    for name, (value, voxel) in found.items():
+        assert value == pytest.approx(float(volumes[name].voxels[voxel]), rel=1e-6)
+    places = [volumes[name].affine @ (*found[name][1], 1) for name in volumes]
+    apart = np.abs(places[0] - places[-1]).max()
+    assert apart <= max(volumes["lr"].spacing[:2]) / 2 + 1e-3
+    return {name: voxel for name, (_, voxel) in found.items()}
+
+
+def bicubic_of(lr):
+    planes = [
+        fit_dtype(bicubic_up(plane.astype(float), 2), lr.voxels.dtype) for plane in lr.slices()
+    ]
+    return lr.resized(lr.voxels_from_slices(np.stack(planes)), 2)
+
+
+def pixels(page, x, y, width, height):
+    """Grey values of a part of the page; all of it is captured, since a clip moves the layout."""
+    from PIL import Image
+
+    whole = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L")).astype(int)
+    left, top = int(x), int(y)
+    return whole[top : top + max(int(height), 1), left : left + max(int(width), 1)]
+
+
+def box_of(page, selector):
+    box = page.locator(selector).bounding_box()
+    return box["x"], box["y"], box["width"], box["height"]
+
+
+def test_the_demo_series_from_folder_to_download(look, demo, tmp_path):
+    with serving() as server:
+        page = look(server)
+        page.locator("#folder").set_input_files(demo)
+        page.wait_for_selector("body[data-shown='1 ']")
+        page.locator("[data-scale='2']").click()
+        page.get_by_label("Weights").select_option(TINY)
+        page.get_by_role("button", name="Upscale", exact=True).click()
+        expect(page.locator("#progress-text")).to_contain_text(f"of {SLICES}", timeout=60_000)
+        page.wait_for_selector(f"body[data-shown='1 {TINY}']")
+        assert page.locator("#progress").is_hidden()
+
+        lr = mrlift.load(demo)
+        sr = mrlift.upscale(lr, model=TINY)
+        volumes = {"lr": lr, "bicubic": bicubic_of(lr), "sr": sr}
+        seen = set()
+        for image in volumes:
+            x, y, width, height = box_of(page, f"[data-image={image}]")
+            for across, down in ((0.3, 0.45), (0.55, 0.6), (0.7, 0.4)):
+                page.mouse.move(x + across * width, y + down * height)
+                seen.add(agree(page, volumes)["sr"])
+        assert len(seen) == 3  # the same place in every image has the same voxel
+        page.mouse.wheel(0, -120)
+        assert agree(page, volumes)["lr"][2] == SLICES // 2 + 1
+        page.screenshot(path=SCREENSHOTS / "demo.png")
+
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download t1w_x2.zip").click()
+        download.value.save_as(tmp_path / "got.zip")
+    with zipfile.ZipFile(tmp_path / "got.zip") as archive:
+        archive.extractall(tmp_path)
+    derived = mrlift.load(tmp_path / "t1w_x2")
+    np.testing.assert_array_equal(derived.voxels, sr.voxels)
+    np.testing.assert_allclose(derived.affine, sr.affine, atol=1e-4)
+
+
+def test_what_is_drawn_is_what_is_stored(look, pair):
+    """Grey values on the screen, in the middle of large voxels, on an oblique grid."""
+    with serving(pair) as server:
+        page = look(server)
+        page.keyboard.press("x")  # no cursor over the voxels
+        for _ in range(12):
+            page.keyboard.press("+")
+        page.wait_for_timeout(300)
+        low, high = np.percentile(pair.lr.voxels, (0.5, 99.8))
+        compared = 0
+        for image, volume in (("lr", pair.lr), ("sr", pair.result.sr)):
+            x, y, *_ = box_of(page, f"[data-image={image}]")
+            for _ in range(4):
+                page.keyboard.press("ArrowRight")
+                value, voxel = shown(page, image)
+                assert value == volume.voxels[voxel]
+                transform = page.locator(f"[data-image={image}] .cross").evaluate(
+                    "cross => new DOMMatrix(cross.style.transform).toJSON()"
+                )
+                grey = pixels(page, x + transform["e"], y + transform["f"], 1, 1)[0, 0]
+                assert grey == pytest.approx(
+                    255 * np.clip((value - low) / (high - low), 0, 1), abs=3
+                )
+                compared += 1
+        assert compared == 8
+
+
+def test_the_slider_uncovers_sr(look, pair):
+    with serving(pair) as server:
+        page = look(server)
+        page.keyboard.press("2")
+        page.wait_for_timeout(500)  # the images take their new sizes
+        stage = box_of(page, "#stage")
+        middle = (stage[0], stage[1] + stage[3] * 0.3, stage[2], stage[3] * 0.15)  # no labels there
+        divider = page.get_by_role("slider", name="Swipe")
+        drawn = {}
+        for percent, key in ((0, "Home"), (100, "End")):
+            divider.press(key)
+            page.mouse.move(5, 5)
+            drawn[percent] = pixels(page, *middle)
+            assert divider.get_attribute("aria-valuenow") == str(percent)
+        assert np.abs(drawn[0] - drawn[100]).max() > 40  # SR and LR do differ
+        x, y, _, height = box_of(page, "#divider")
+        page.mouse.move(x + 5, y + height / 2)  # its right half is beyond the edge
+        page.mouse.down()
+        page.mouse.move(stage[0] + stage[2] * 0.4, y + height / 2, steps=3)
+        page.mouse.up()
+        assert divider.get_attribute("aria-valuenow") == "40"
+        half, cut = pixels(page, *middle), round(stage[2] * 0.4)
+        np.testing.assert_array_equal(half[:, : cut - 20], drawn[100][:, : cut - 20])
+        np.testing.assert_array_equal(half[:, cut + 20 :], drawn[0][:, cut + 20 :])
+        page.screenshot(path=SCREENSHOTS / "swipe.png")
+
+
+def test_keyboard_alone(look, pair, monkeypatch, tmp_path):
+    slow_model(monkeypatch)
+    with serving(pair) as server:
+        page = look(server)
+        press, text = page.keyboard.press, lambda selector: page.locator(selector).text_content()
+        volumes = {"lr": pair.lr, "bicubic": bicubic_of(pair.lr), "sr": pair.result.sr}
+        before = agree(page, volumes)["sr"]
+        press("ArrowRight")
+        press("Shift+ArrowDown")
+        right = agree(page, volumes)["sr"]
+        assert sorted(abs(a - b) for a, b in zip(before, right, strict=True)) == [0, 1, 10]
+        press("PageUp")
+        assert text("#slice-number") == "4 / 5"
+        assert agree(page, volumes)["lr"][2] == 3
+        for key, attribute in (("i", "#smooth"), ("x", "#cross")):
+            old = page.locator(attribute).get_attribute("aria-pressed")
+            press(key)
+            page.wait_for_timeout(50)
+            assert page.locator(attribute).get_attribute("aria-pressed") != old
+        press("+")
+        press("]")
+        page.wait_for_timeout(50)
+        assert text("#zoom-level").startswith("1.3")
+        level = text("#level-number")
+        press("[")
+        page.wait_for_timeout(50)
+        assert text("#level-number") != level
+        press("3")
+        press("d")
+        assert page.locator("#divider").get_attribute("aria-valuenow") == "55"
+        press("r")
+        page.wait_for_selector("#layer:visible")
+        press("?")
+        assert page.locator("#help").is_visible()
+        press("Escape")
+        assert page.locator("#help").is_hidden()
+        press("u")
+        page.wait_for_selector("#cancel:focus")
+        press("Escape")
+        page.wait_for_selector("#start:focus:enabled")
+        assert text("#live") == "Cancelled"
+        with page.expect_file_chooser() as chooser:
+            page.locator("aside [data-open=file]").focus()
+            press("Enter")
+        nifti(tmp_path)
+        chooser.value.set_files(tmp_path / "phantom.nii.gz")
+        page.wait_for_selector("body[data-shown='2 ']")
+        assert text("#case") == "phantom.nii.gz"
+
+
+def test_everything_can_be_reached_and_seen_to_be(look, pair):
+    """Tab reaches every control, each with a name and a visible focus."""
+    with serving(pair) as server:
+        page = look(server)
+        reached = []
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            facts = page.evaluate(
+                """() => {
+                  const e = document.activeElement, style = getComputedStyle(e);
+                  const label = e.getAttribute("aria-label") || e.labels?.[0]?.textContent;
+                  const { open, layer, scale, tool } = e.dataset;
+                  return [e.id || open || layer || scale || tool || e.tagName,
+                    (label || e.textContent).trim(), style.outlineStyle];
+                }"""
+            )
+            if facts[0] in (name for name, *_ in reached):
+                break
+            if facts[0] != "BODY":
+                reached.append(facts)
+        assert all(name and outline != "none" for _, name, outline in reached), reached
+        controls = {
+            "layout-side",
+            "theme",
+            "help-open",
+            "stage",
+            "slice",
+            "file",
+            "folder",
+            "model",
+        }
+        controls |= {"start", "residual", "spread", "level", "width", "smooth", "cross", "reset"}
+        assert controls <= {name for name, *_ in reached}
+
+
+def test_overlays_with_units(look, pair):
+    with serving(pair) as server:
+        page = look(server)
+        page.keyboard.press("r")
+        page.wait_for_selector("#layer:visible")
+        found = consistency(pair.lr, pair.result.sr, pair.result.card)
+        assert page.locator("#high").text_content() == f"≥ {4 * found.noise:#.3g}".rstrip(".")
+        assert page.locator("#unit").text_content() == "signal units"
+        for _ in range(3):
+            page.keyboard.press("ArrowUp")
+            _, voxel = shown(page, "lr")
+            value = float(page.locator("[data-image=sr] .over").get_attribute("data-value"))
+            assert value == pytest.approx(float(found.residual.voxels[voxel]), abs=1e-3)
+        page.keyboard.press("s")
+        expect(page.locator("#layer-text")).to_contain_text("eight", timeout=60_000)
+        assert float(page.locator("[data-image=sr] .over").get_attribute("data-value")) >= 0
+        page.keyboard.press("n")
+        page.wait_for_selector("#layer", state="hidden")
+
+
+def test_wrong_kinds_are_told_on_the_page(look, tmp_path):
+    (tmp_path / "notes.nii").write_text("no image")
+    with serving() as server:
+        page = look(server)
+        page.locator("#file").set_input_files(tmp_path / "notes.nii")
+        page.wait_for_selector("#message:visible")
+        text = page.locator("#message-text").text_content()
+        assert "notes.nii cannot be read as NIfTI" in text
+        page.get_by_role("button", name="Close the message").click()
+        assert page.locator("#message").is_hidden()
+        assert page.locator("#welcome").is_visible()
+
+
+def test_a_closed_tab_in_the_midst_of_work(look, pair, monkeypatch):
+    slow_model(monkeypatch, 0.5)
+    with serving(pair) as server:
+        page = look(server)
+        page.keyboard.press("u")
+        expect(page.locator("#progress-text")).to_contain_text("of")
+        assert kept(server)
+        page.close()
+        eventually(lambda: kept(server) == [])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (820, 1180)])
+def test_sizes_and_schemes(look, pair, scheme, width, height):
+    with serving(pair) as server:
+        page = look(server, viewport={"width": width, "height": height}, color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for name in ("lr", "bicubic", "sr"):
+            x, y, w, h = box_of(page, f"[data-image={name}]")
+            assert w > 250
+            assert h > 250
+            assert x >= 0
+            assert x + w <= width
+            assert y + h <= height
+        for selector in ("#start", "#slice", "#layout-lr", "#theme"):
+            x, y, w, h = box_of(page, selector)
+            assert 0 <= x <= x + w <= width
+            assert 0 <= y <= y + h <= height
+            assert h >= 24
+        back = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+        assert (sum(page.evaluate(back)) > 382) == (scheme == "light")
+        page.screenshot(path=SCREENSHOTS / f"{width}x{height}-{scheme}.png")
+        page.keyboard.press("t")
+        assert (sum(page.evaluate(back)) > 382) == (scheme == "dark")
+
+
+def test_orientation_letters_are_those_of_the_patient(look, pair):
+    """The letter at each side is that of the direction in which voxels go there."""
+    with serving(pair) as server:
+        page = look(server)
+        for side, key in (("right", "ArrowRight"), ("bottom", "ArrowDown")):
+            _, before = shown(page, "sr")
+            page.keyboard.press(f"Shift+{key}")
+            _, after = shown(page, "sr")
+            step = pair.result.sr.affine[:3, :3] @ np.subtract(after, before)
+            axis = int(np.argmax(np.abs(step)))
+            letter = ("LR", "PA", "IS")[axis][int(step[axis] > 0)]
+            assert page.locator(f"[data-image=sr] .{side}").text_content() == letter
+        assert page.locator("[data-image=lr] .left").text_content() == "R"
