@@ -9,7 +9,9 @@
     ├── OutputError               3   the result cannot be written; nothing half-written is left
     ├── ModelError                4   weights or their card are missing, damaged or do not fit
     ├── ConfigError               5   a recipe or configuration has a wrong or unknown entry
-    └── DivergenceError           6   training left the finite numbers
+    ├── DivergenceError           6   training left the finite numbers
+    ├── IncompleteError           7   an archive is done but for series that failed
+    └── ClusterError              8   the Dask cluster is gone in the middle of a run
 
 Messages say what was expected, what was found and what to do about it. They never carry
 patient attributes.
@@ -58,3 +60,15 @@ class DivergenceError(MrliftError):
     """Loss or gradient are no longer finite; the last saved checkpoint is still good."""
 
     exit_code = 6
+
+
+class IncompleteError(MrliftError):
+    """An archive run came to its end, but some series failed; the ledger says which and why."""
+
+    exit_code = 7
+
+
+class ClusterError(MrliftError):
+    """The Dask cluster is gone in the middle of a run; running again goes on."""
+
+    exit_code = 8
