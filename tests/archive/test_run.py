@@ -208,7 +208,7 @@ def test_a_series_of_two_contrasts_gives_two_outputs(start, tmp_path):
 
 
 def test_selection_and_own_results(start, tree, tmp_path):
-    counts, rows = start(selection=Selection(description=("t*.nii.gz",)))
+    _, rows = start(selection=Selection(description=("t*.nii.gz",)))
     assert {p for (p, _, _), r in rows.items() if r.status == "done"} == {
         "a/two.nii.gz", "a/b/three.nii.gz"
     }  # fmt: skip

@@ -146,13 +146,12 @@ def _generator(settings: Settings) -> dict[str, str]:
     }
 
 
-def prepare(settings: Settings) -> None:
-    """Make the destination a derivative data set.
+def refuse_foreign(dest: Path) -> None:
+    """Refuse to write into a data set that something else has made.
 
     Raises:
-        OutputError: it is a data set that something else has made.
+        OutputError: it is one.
     """
-    dest, source = Path(settings.dest), Path(settings.source)
     try:
         known = json.loads((dest / DESCRIPTION).read_text(encoding="utf-8"))
         names = [tool.get("Name") for tool in known.get("GeneratedBy", [])]
@@ -165,6 +164,11 @@ def prepare(settings: Settings) -> None:
             f"{dest} is a data set that mrlift did not make. Choose a folder of its own, such as "
             "derivatives/mrlift."
         )
+
+
+def prepare(settings: Settings) -> None:
+    """Make the destination a derivative data set."""
+    dest, source = Path(settings.dest), Path(settings.source)
     description = {
         "Name": "Super-resolved anatomical images",
         "BIDSVersion": BIDS,

@@ -348,7 +348,7 @@ class Ledger:
 def _row(
     task: Task, outcome: Outcome, attempts: int, worker: str, status: str, card: str = ""
 ) -> Row:
-    ours = task.overwrite or status in ("running", "done")
+    ours = bool(task.output)  # looked at before the task was submitted
     read, compute, write = outcome.seconds
     return Row(
         task.path, task.uid, outcome.part, status, outcome.error, outcome.reason, attempts,

@@ -18,7 +18,7 @@ from mrlift.archive.child import ChildError, ask
 from mrlift.archive.cluster import cores
 from mrlift.archive.discovery import Place, mark, places
 from mrlift.archive.ledger import Ledger, Row
-from mrlift.archive.series import output_of
+from mrlift.archive.series import output_of, part_name
 from mrlift.archive.task import (
     HIDDEN,
     POISON,
@@ -212,14 +212,15 @@ class Run:
             self._counts["kept"] += len(known)
             return
         ours = any(row.ours for row in known) or settings.bids
-        if not ours and os.path.lexists(Path(settings.dest) / output):
+        names = (output, part_name(output, 1))
+        if not ours and any(os.path.lexists(f"{settings.dest}/{name}") for name in names):
             reason = (
                 f"{settings.dest}/{output} exists already and is not of this archive. Move it away."
             )
             self._end(task, [Outcome("failed", error="OutputError", reason=reason)], 1, "")
             return
         before = known[0].input_digest if there and states == {"done"} else ""
-        task = replace(task, output=output, overwrite=ours, known=before, work=str(self._work))
+        task = replace(task, output=output, known=before, work=str(self._work))
         self._ready.append(_Flight(task, known))
 
     def _all_there(self, known: list[Row]) -> bool:

@@ -176,7 +176,7 @@ def _write(order: Order, volume: Volume, name: str) -> str:
         with replacing(_sidecar_of(target), overwrite=True, work=work) as file:
             file.write_text(text, encoding="utf-8")
     save(
-        volume, target, overwrite=task.overwrite, transfer_syntax=settings.transfer_syntax,
+        volume, target, overwrite=True, transfer_syntax=settings.transfer_syntax,
         as_of=datetime.fromtimestamp(settings.created, UTC), work=work,
     )  # fmt: skip
     if target.is_dir():

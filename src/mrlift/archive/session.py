@@ -39,7 +39,7 @@ def settings_for(
 
     Raises:
         InputError: `source` is no folder.
-        OutputError: `dest` is or lies where the source is.
+        OutputError: `dest` is or lies where the source is, or is a foreign BIDS data set.
         ModelError: no such weights.
     """
     source, dest = source.resolve(), dest.resolve()
@@ -52,6 +52,8 @@ def settings_for(
             f"The destination {dest} and the source {source} are one or lie within each other. "
             "Choose a place beside the source."
         )
+    if data_set:
+        bids.refuse_foreign(dest)
     card, weights = find_weights(model, scale, degradation)
     own = model is not None and model.endswith(".onnx")
     return Settings(

@@ -69,8 +69,8 @@ class Task:
         uid: as in `Found`; empty for NIfTI and for "look".
         names: files of the series within `path`; empty for NIfTI.
         fingerprint: of names, sizes and times of the files.
-        output: relative to the destination; of several parts the name without their numbers.
-        overwrite: an earlier run of this archive may have written `output`.
+        output: relative to the destination, and free or of this archive, so that it may be
+            replaced; of several parts the name without their numbers.
         known: input digest from which `output` was made that is there now, or empty.
         work: folder for what is unfinished.
     """
@@ -81,7 +81,6 @@ class Task:
     names: tuple[str, ...] = ()
     fingerprint: str = ""
     output: str = ""
-    overwrite: bool = False
     known: str = ""
     work: str = ""
 

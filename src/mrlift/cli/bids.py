@@ -71,7 +71,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _participants(options: argparse.Namespace) -> None:
     from mrlift.archive.cluster import connect
-    from mrlift.archive.ledger import ledger_file
     from mrlift.archive.session import Session, settings_for
     from mrlift.archive.task import Limits
     from mrlift.cli.archive import progress
@@ -84,21 +83,34 @@ def _participants(options: argparse.Namespace) -> None:
     )
     bad = 0
     with connect(options.scheduler, options.n_cpus or cores()) as client:
-        for label in _labels(options):
-            # A ledger each: runs of other participants may go on at the same time elsewhere.
-            file = ledger_file(Path(settings.dest), f"sub-{label}")
+        for file, labels in _scopes(options, Path(settings.dest)):
             limits = Limits(options.timeout)
-            with Session(settings, file, Selection(), limits, labels=[label]) as session:
+            with Session(settings, file, Selection(), limits, labels=labels) as session:
                 with progress() as report:
                     session.run(client, report)
                 counts = session.ledger.counts()
                 told = ", ".join(f"{n} {s}" for s, n in sorted(counts.items()))
-                say(f"sub-{label}: {told or 'no anatomical images'}")
+                say(f"{file.stem}: {told or 'no anatomical images'}")
                 for row in session.ledger.bad():
                     say(f"  {row.path}: {row.reason}")
                 bad += session.bad()
     if bad:
         raise IncompleteError(f"{bad} images failed, see above; the others are done.")
+
+
+def _scopes(options: argparse.Namespace, dest: Path) -> list[tuple[Path, list[str]]]:
+    """Ledgers, and the participants that each run takes.
+
+    Participants that are named have a ledger each: a cluster runs one job for each of them, all at
+    the same time. Without names there is one ledger for all, which keeps every core at work.
+    """
+    from mrlift.archive.ledger import ledger_file
+
+    whole, labels = ledger_file(dest), _labels(options)
+    alone = bool(options.participant_label) or any(whole.parent.glob("sub-*.sqlite"))
+    if alone and not whole.exists():
+        return [(ledger_file(dest, f"sub-{label}"), [label]) for label in labels]
+    return [(whole, labels)]
 
 
 def _labels(options: argparse.Namespace) -> list[str]:
