@@ -165,6 +165,8 @@ class Ledger:
         if version == 0 and write:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        elif version == 0:
+            raise InputError(f"{self.file} is empty: no archive run has been made there.")
         elif version != VERSION:
             raise sqlite3.DatabaseError(f"version {version} of the ledger, expected {VERSION}")
         # Without a sync at each commit the last rows may be lost when power fails, never the

@@ -36,7 +36,9 @@ from mrlift.io.facts import Selection
 PERFORM = "mrlift.archive.series:perform"
 ATTEMPTS = 2  # of a series that ended a process or met trouble outside of itself
 DEATHS = 5  # of workers from outside, as Dask counts them, before a series is set aside
-AHEAD = 3  # tasks a core that the scheduler knows of: enough to never wait, few to hold
+# Tasks that the scheduler knows of, for each core and at least: so many that no worker waits and
+# that outcomes can be fetched many at a time, and few to hold.
+AHEAD, LEAST = 3, 32
 EVERY = 1.0  # s between two notes of how far the run is
 
 
@@ -137,8 +139,8 @@ class Run:
                 self._fill(source)
                 if not self._flying:
                     break
-                for future in self._finished():
-                    self._land(future)
+                for future, answer in self._finished():
+                    self._land(future, answer)
                 self._note(number)
         except BaseException:
             for future in self._flying:
@@ -180,7 +182,7 @@ class Run:
 
     def _fill(self, source: Iterator[Place]) -> None:
         """Keep the scheduler in work, and no more than that in its memory and this one's."""
-        limit = max(AHEAD * self._cores, 2)
+        limit = max(AHEAD * self._cores, LEAST)
         while len(self._flying) < limit:
             if self._ready:
                 self._submit(self._ready.popleft())
@@ -251,17 +253,25 @@ class Run:
         self._flying[future] = flight
         self._pool.add(future)
 
-    def _finished(self) -> list[Future[Any]]:
-        """Wait for tasks to end."""
-        batch: list[Future[Any]] = self._pool.next_batch(block=False)
-        return batch or [next(self._pool)]
+    def _finished(self) -> list[tuple[Future[Any], Answer | None]]:
+        """Wait for tasks to end; all that have ended, with what the workers said.
 
-    def _land(self, future: Future[Any]) -> None:
-        flight = self._flying.pop(future)
+        Answers are fetched together: a request for each would take most of a task's overhead.
+        """
+        batch: list[Future[Any]] = [next(self._pool), *self._pool.next_batch(block=False)]
+        good = [future for future in batch if future.status == "finished"]
         try:
-            answer = self._answer(future, flight)
-        finally:
-            future.release()
+            answers = self._client.gather(good)
+        except Exception:  # the scheduler or a worker died meanwhile: they are done again
+            answers = [None] * len(good)
+        told = dict(zip(good, answers, strict=True))
+        return [(future, told.get(future)) for future in batch]
+
+    def _land(self, future: Future[Any], answer: Answer | None) -> None:
+        flight = self._flying.pop(future)
+        if answer is None:
+            answer = self._without_answer(future, flight)
+        future.release()
         if answer is None:
             return
         task = flight.task
@@ -284,15 +294,12 @@ class Run:
         self._ledger.touched(flight.task, flight.known)
         self._counts["kept"] += len(flight.known)
 
-    def _answer(self, future: Future[Any], flight: _Flight) -> Answer | None:
-        """What a worker said; None where the task is on its way again."""
-        if future.cancelled():  # the scheduler died; the client looks for the next one
+    def _without_answer(self, future: Future[Any], flight: _Flight) -> Answer | None:
+        """Why there is none; None where the task is on its way again."""
+        error = future.exception() if future.status == "error" else None
+        if error is None:  # the scheduler died, and the client looks for the next one
             self._submit(flight)
             return None
-        error = future.exception()
-        if error is None:
-            answer: Answer = future.result()
-            return answer
         if isinstance(error, KilledWorker):
             flight.deaths += 1
             if flight.deaths < DEATHS:
