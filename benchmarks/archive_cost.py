@@ -51,7 +51,9 @@ def overhead(count: int, folder: Path) -> dict[str, Any]:
         file = source / f"{number // 100:03d}" / f"{number:05d}.nii.gz"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    os.environ["PYTHONPATH"] = ARCHIVE_TESTS  # where the work that is nothing stands
+    # Where the work that is nothing stands.
+    paths = (ARCHIVE_TESTS, os.environ.get("PYTHONPATH"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     settings = settings_for(source, dest, model=MODELS[1], engine="onnx")
     with Dasks(folder, free_port()) as dasks, connect(dasks.address, 0) as client:
         client.wait_for_workers(2)

@@ -40,6 +40,7 @@ def test_help_names_every_command():
         "bench",
         "data",
         "node",
+        "archive",
         "engines",
     ):
         assert name in text
