@@ -104,14 +104,14 @@ def _sessions(subject: Path) -> list[Path]:
     return [subject, *sorted(p for p in subject.glob("ses-*") if p.is_dir())]
 
 
-def sidecar(settings: Settings, name: Name, volume: Volume) -> dict[str, Any]:
-    """The JSON beside a derivative."""
+def sidecar(settings: Settings, path: str, volume: Volume) -> dict[str, Any]:
+    """The JSON beside the derivative of the image at a path in the source."""
     first, second = (f"{volume.spacing[axis]:.4g}" for axis in volume.in_plane_axes)
     story = volume.derivation.description if volume.derivation else ""
-    original = json_beside(Path(settings.source), name)
+    original = _json_beside(Path(settings.source), Name.of(path))
     return {
         "Description": story,
-        "Sources": [f"bids:raw:{_original(settings, name)}"],
+        "Sources": [f"bids:raw:{path}"],
         "SpatialReference": "orig",
         "Resolution": {
             f"SRx{settings.scale}": f"{settings.scale} times the in-plane resolution of the "
@@ -122,13 +122,7 @@ def sidecar(settings: Settings, name: Name, volume: Volume) -> dict[str, Any]:
     }
 
 
-def _original(settings: Settings, name: Name) -> str:
-    stem = f"{name.folder}/{'_'.join((*name.entities, name.suffix))}"
-    packed = (Path(settings.source) / f"{stem}.nii.gz").exists()
-    return f"{stem}.nii{'.gz' if packed else ''}"
-
-
-def json_beside(source: Path, name: Name) -> dict[str, Any]:
+def _json_beside(source: Path, name: Name) -> dict[str, Any]:
     """What the source's own sidecar says; nothing if there is none that can be read."""
     file = source / name.folder / f"{'_'.join((*name.entities, name.suffix))}.json"
     try:

@@ -1,6 +1,7 @@
 """The Dask cluster: one that exists, or processes of this machine, one core each."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,8 @@ def connect(scheduler: str | None, workers: int, port: int | None = None) -> Ite
         ConfigError: nothing answers at the address, or a worker there has another mrlift.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # "Port 8787 is already in use": the link that is printed leads to the right one.
+    warnings.filterwarnings("ignore", "Port .* is already in use", UserWarning)
     if scheduler is None:
         with (
             dask.config.set(LOCAL),

@@ -239,7 +239,7 @@ class Run:
         self._submitted += 1
         if task.job == "series":
             self._ledger.begin(task, flight.attempts)
-        others = [w for w in self._client.nthreads() if w != avoid] if avoid else []
+        others = self._others(avoid) if avoid else []
         future = self._client.submit(
             work,
             Order(task, self._settings, self._selection),
@@ -252,6 +252,12 @@ class Run:
         )
         self._flying[future] = flight
         self._pool.add(future)
+
+    def _others(self, avoid: str) -> list[str]:
+        """Workers but one; none where the scheduler cannot be asked just now."""
+        with suppress(Exception):
+            return [worker for worker in self._client.nthreads() if worker != avoid]
+        return []
 
     def _finished(self) -> list[tuple[Future[Any], Answer | None]]:
         """Wait for tasks to end; all that have ended, with what the workers said.

@@ -172,7 +172,7 @@ def _write(order: Order, volume: Volume, name: str) -> str:
     target, work = Path(settings.dest) / name, Path(task.work)
     target.parent.mkdir(parents=True, exist_ok=True)
     if settings.bids:
-        text = json.dumps(sidecar(settings, Name.of(task.path), volume), indent=2) + "\n"
+        text = json.dumps(sidecar(settings, task.path, volume), indent=2) + "\n"
         with replacing(_sidecar_of(target), overwrite=True, work=work) as file:
             file.write_text(text, encoding="utf-8")
     save(

@@ -12,7 +12,7 @@ HIDDEN = ".mrlift"  # the folder in an archive that holds the ledger and what is
 # Errors of the surroundings rather than of the series: worth another try.
 TRANSIENT = ("crash", "memory", "timeout", "OutputError", "OSError", "fault")
 # Of these, what ended a process: such a series is set aside, not only failed.
-POISON = ("crash", "memory", "timeout")
+POISON = ("crash", "memory", "timeout", "worker died")
 
 
 @dataclass(frozen=True)
