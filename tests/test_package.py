@@ -44,6 +44,7 @@ def test_inference_runs_without_torch(sample):
         "import sys, mrlift, mrlift.cli\n"
         f"mrlift.upscale(mrlift.load({str(sample / 'N2D_0193.dcm')!r}))\n"
         "import mrlift.benchmark.quality, mrlift.node.service, mrlift.viewer.server\n"
+        "import mrlift.archive.session\n"
         "print([m for m in ('torch', 'skimage', 'matplotlib') if m in sys.modules])"
     )
     assert python(code).strip() == "[]"

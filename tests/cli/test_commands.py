@@ -41,6 +41,7 @@ def test_help_names_every_command():
         "bench",
         "data",
         "node",
+        "archive",
         "view",
         "engines",
     ):

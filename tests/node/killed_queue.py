@@ -11,8 +11,9 @@ import os
 import sys
 from pathlib import Path
 
-from mrlift.node import durable, queue
-from mrlift.node.durable import sync, sync_tree
+from mrlift.io import durable
+from mrlift.io.durable import sync, sync_tree
+from mrlift.node import queue
 from mrlift.node.queue import Queue
 
 CODE = {queue.__file__, durable.__file__}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mrlift.errors import OutputError
-from mrlift.node.durable import sync_tree
+from mrlift.io.durable import sync_tree
 from mrlift.node.queue import Queue
 
 

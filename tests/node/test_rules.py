@@ -3,8 +3,9 @@
 import pytest
 from pydicom.dataset import Dataset
 
+from mrlift.io.facts import contrast_of, facts_of, is_ours
 from mrlift.node.config import RuleConfig
-from mrlift.node.rules import contrast_of, facts_of, is_ours, matching
+from mrlift.node.rules import matching
 
 
 def header(**values):

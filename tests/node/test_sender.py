@@ -8,8 +8,8 @@ from phantoms import write_series
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import MRImageStorage
 
+from mrlift.io.durable import sync, sync_tree
 from mrlift.node.config import DestinationConfig
-from mrlift.node.durable import sync, sync_tree
 from mrlift.node.metrics import Metrics
 from mrlift.node.queue import Queue
 from mrlift.node.sender import Sender

@@ -10,12 +10,12 @@ from phantoms import write_series
 from pydicom.uid import EnhancedMRImageStorage
 
 from mrlift.errors import InputError, OutputError, SeriesChoiceError
+from mrlift.io.durable import sync
+from mrlift.io.facts import is_ours
 from mrlift.node import worker as module
 from mrlift.node.config import DestinationConfig, NodeConfig, QueueConfig, RuleConfig
-from mrlift.node.durable import sync
 from mrlift.node.metrics import Metrics
 from mrlift.node.queue import Queue
-from mrlift.node.rules import is_ours
 from mrlift.node.worker import ATTEMPTS, Worker
 
 

@@ -1,17 +1,19 @@
 """The command line: `mrlift COMMAND`. The only place that prints.
 
 Exit codes: 0 done; 1 other errors; 2 wrong usage or input; 3 output cannot be written; 4 weights
-missing or unfit; 5 wrong recipe or configuration; 7 warnings with --strict; 70 a fault of mrlift;
-130 and 143 interrupted.
+missing or unfit; 5 wrong recipe or configuration; 7 warnings with --strict, or series of an archive
+failed; 8 the cluster is gone; 70 a fault of mrlift; 130 and 143 interrupted.
 """
 
 import os
 import signal
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
 
 from mrlift.cli import (
+    archive,
     bench,
     check,
     data,
@@ -33,14 +35,15 @@ app = typer.Typer(
     name="mrlift",
     help="Sharper MR images: a series in, the same series at a higher in-plane resolution out.",
     epilog="Exit codes: 0 done, 2 usage or input, 3 output, 4 weights, 5 configuration, "
-    "7 warnings with --strict, 70 internal, 130 and 143 interrupted. Not a medical device.",
+    "7 warnings with --strict or series of an archive failed, 8 cluster gone, 70 internal, "
+    "130 and 143 interrupted. Not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    upscale, check, view, info, models, engines, degrade, evaluate, data, train, bench, node,
+    upscale, check, view, info, models, engines, degrade, evaluate, data, train, bench, node, archive,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)
@@ -58,11 +61,16 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 
 def main() -> None:
-    """Entry point: run a command and turn every error into a message and an exit code."""
+    """Entry point of `mrlift`."""
+    run_safely(app)
+
+
+def run_safely(command: Callable[[], object]) -> None:
+    """Run a command and turn every error into a message and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        app()
+        command()
     except MrliftError as error:
         fail(str(error), error.exit_code)
     except _Interrupted as signalled:

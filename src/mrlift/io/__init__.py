@@ -1,6 +1,8 @@
 """Reading and writing series: `load` and `save` go by what a path holds."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from mrlift.io.series import (
     SeriesSummary,
     list_series,
     load_series,
+    read_header,
     read_headers,
 )
 from mrlift.volume import Volume
@@ -30,6 +33,7 @@ __all__ = [
     "list_series",
     "load",
     "nifti_name",
+    "read_header",
     "read_headers",
     "refuse_existing",
     "replacing",
@@ -56,13 +60,20 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def load(path: str | Path, *, series: str | None = None, slice_axis: int | None = None) -> Volume:
+def load(
+    path: str | Path,
+    *,
+    series: str | None = None,
+    names: Sequence[str] | None = None,
+    slice_axis: int | None = None,
+) -> Volume:
     """Read a NIfTI file, or a DICOM folder or file.
 
     Args:
         path: what to read.
         series: SeriesInstanceUID, for a folder with several DICOM series; UID/2 for the second of
             several stacks, contrasts or time points in one series.
+        names: the files of a DICOM folder to read, instead of all with its subfolders.
         slice_axis: the through-plane axis of a NIfTI file, 0 to 2; None takes the one that its
             header names, else the clearly thickest, else the last.
 
@@ -74,7 +85,7 @@ def load(path: str | Path, *, series: str | None = None, slice_axis: int | None 
     nifti = is_nifti(path) and not path.is_dir()
     if nifti and series is not None:
         raise InputError(f"{path} is a NIfTI file: a series can be chosen in DICOM folders only.")
-    volume = load_nifti(path) if nifti else load_series(path, series)
+    volume = load_nifti(path) if nifti else load_series(path, series, names)
     if slice_axis is not None:
         if not nifti:
             raise InputError(f"{path}: the slice axis of a DICOM series is given by its headers.")
@@ -162,6 +173,8 @@ def save(
     *,
     overwrite: bool = False,
     transfer_syntax: str = "explicit",
+    as_of: datetime | None = None,
+    work: Path | None = None,
 ) -> None:
     """Write a volume; the result appears whole or not at all.
 
@@ -174,6 +187,9 @@ def save(
         path: where.
         overwrite: replace what is there.
         transfer_syntax: of DICOM: explicit, rle, jpeg-ls or jpeg-2000, all of them lossless.
+        as_of: what DICOM is to state as the time of derivation. UIDs then follow from the content:
+            the same volume gives the same files. None is now, with new UIDs.
+        work: where to keep what is unfinished, on the same file system; None is beside `path`.
 
     Raises:
         OutputError: `path` exists and `overwrite` is false, it cannot be written, or a DICOM
@@ -185,11 +201,12 @@ def save(
     nifti = is_nifti(path)
     if volume.derivation is None and not nifti:
         raise OutputError("mrlift did nothing to this DICOM series: copy its files instead.")
-    with replacing(path, overwrite=overwrite, folder=_is_folder_name(path)) as part:
+    folder = _is_folder_name(path)
+    with replacing(path, overwrite=overwrite, folder=folder, work=work) as part:
         if nifti:
             save_nifti(volume, part)
         else:
-            save_series(volume, part, SYNTAXES[transfer_syntax])
+            save_series(volume, part, SYNTAXES[transfer_syntax], as_of)
 
 
 def find_series(folder: Path) -> list[Path]:

@@ -45,8 +45,12 @@ def refuse_existing(path: Path, *, overwrite: bool, folder: bool = False) -> Non
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool = False, folder: bool = False) -> Iterator[Path]:
-    """Give a temporary file or folder beside `path`; rename it to `path` when the block ends well.
+def replacing(
+    path: Path, *, overwrite: bool = False, folder: bool = False, work: Path | None = None
+) -> Iterator[Path]:
+    """Give a temporary file or folder; rename it to `path` when the block ends well.
+
+    It lies in the folder `work`, of the same file system, or else beside `path`.
 
     The temporary name keeps the suffixes of `path`. After an error nothing is left behind and
     what stood at `path` before is untouched.
@@ -56,22 +60,23 @@ def replacing(path: Path, *, overwrite: bool = False, folder: bool = False) -> I
     """
     refuse_existing(path, overwrite=overwrite, folder=folder)
     try:
-        work = Path(tempfile.mkdtemp(prefix=".mrlift-", dir=path.absolute().parent))
+        beside = work or path.absolute().parent
+        unfinished = Path(tempfile.mkdtemp(prefix=".mrlift-", dir=beside))
     except OSError as error:
         raise OutputError(f"Cannot write beside {path}: {error.strerror}.") from error
-    part = work / path.name
+    part = unfinished / path.name
     try:
         if folder:
             part.mkdir()
         yield part
-        _replace(part, path, work / "replaced")
+        _replace(part, path, unfinished / "replaced")
     except OSError as error:
         raise OutputError(
             f"Writing {path} failed: {_reason(error)}. Nothing was left behind. "
             "Free some space or choose another place."
         ) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _reason(error: BaseException | None) -> str:

@@ -5,6 +5,8 @@ pixel facts and provenance are new. A classic series gives one file a slice, an 
 gives one object.
 """
 
+import hashlib
+import uuid
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -45,13 +47,20 @@ SYNTAXES = {
 }
 
 
-def save_series(volume: Volume, path: Path, syntax: UID = ExplicitVRLittleEndian) -> None:
+def save_series(
+    volume: Volume,
+    path: Path,
+    syntax: UID = ExplicitVRLittleEndian,
+    as_of: datetime | None = None,
+) -> None:
     """Write `volume` as MR Image Storage, one file a slice, or as one Enhanced MR object.
 
     Args:
         volume: what to write; it came from a DICOM series and mrlift derived it.
         path: an existing folder, or for a single slice or object a file that ends in .dcm.
         syntax: the transfer syntax; one of `SYNTAXES`.
+        as_of: the time of derivation to state; UIDs then follow from the content. None is now,
+            with new UIDs.
 
     Raises:
         InputError: the source's header holds a value that cannot be written.
@@ -59,8 +68,8 @@ def save_series(volume: Volume, path: Path, syntax: UID = ExplicitVRLittleEndian
     """
     source = volume.source
     assert isinstance(source, SeriesSource)  # `mrlift.io.save` has checked it
-    series_uid = generate_uid(prefix=None)
-    now = now_in_zone_of(source.multiframe or source.instances[0])
+    now = now_in_zone_of(source.multiframe or source.instances[0], as_of)
+    series_uid = _uid_of(volume, now, syntax) if as_of else generate_uid(prefix=None)
     count = 1 if source.multiframe else len(source.instances)
     peak = float(np.abs(volume.voxels).max())
     for index in range(count):
@@ -73,6 +82,9 @@ def save_series(volume: Volume, path: Path, syntax: UID = ExplicitVRLittleEndian
                 dataset = _derived_image(volume, index, now, peak)
             dataset.SeriesInstanceUID = series_uid
             dataset.InstanceNumber = index + 1
+            if as_of:
+                uid = _named_uid(f"{series_uid} {index}")
+                dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # values of the source that bend their VR
                 _compress(dataset, syntax)
@@ -105,6 +117,25 @@ def _derived_image(volume: Volume, index: int, now: datetime, peak: float) -> Fi
     else:
         set_pixels(dataset, stored_values(plane, original))
     return dataset
+
+
+def _uid_of(volume: Volume, now: datetime, syntax: UID) -> UID:
+    """The UID of a derived series that differs wherever a byte of its files does."""
+    source, derivation = volume.source, volume.derivation
+    assert isinstance(source, SeriesSource)
+    assert derivation is not None
+    headers = source.instances if source.multiframe is None else (source.multiframe,)
+    facts = [
+        now.isoformat(), syntax, derivation.version, derivation.description,
+        *(header.SOPInstanceUID for header in headers), *map(str, source.indices),
+        hashlib.sha256(np.ascontiguousarray(volume.voxels).tobytes()).hexdigest(),
+    ]  # fmt: skip
+    return _named_uid(" ".join(facts))
+
+
+def _named_uid(name: str) -> UID:
+    """A UID from a name-based UUID (PS3.5 B.2; RFC 9562 version 5)."""
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}")
 
 
 def _compress(dataset: FileDataset, syntax: UID) -> None:

@@ -202,12 +202,13 @@ def set_map(dataset: Dataset, plane: NDArray[np.number], peak: float, quantity: 
     set_pixels(dataset, np.ascontiguousarray(stored))
 
 
-def now_in_zone_of(original: Dataset) -> datetime:
-    """The time in the zone that the headers speak of, else in this machine's."""
+def now_in_zone_of(original: Dataset, as_of: datetime | None = None) -> datetime:
+    """The time, or `as_of`, in the zone that the headers speak of, else in this machine's."""
     offset = str(original.get("TimezoneOffsetFromUTC", "")).strip()
     if re.fullmatch(r"[+-][0-9]{4}", offset):
-        return datetime.now(datetime.strptime(offset, "%z").tzinfo)
-    return datetime.now().astimezone()
+        zone = datetime.strptime(offset, "%z").tzinfo
+        return as_of.astimezone(zone) if as_of else datetime.now(zone)
+    return as_of or datetime.now().astimezone()
 
 
 def decimal(value: float | np.floating) -> DSfloat:

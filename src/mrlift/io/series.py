@@ -70,8 +70,10 @@ class SeriesSummary:
     columns: int
 
 
-def read_headers(path: Path) -> list[FileDataset]:
+def read_headers(path: Path, names: Sequence[str] | None = None) -> list[FileDataset]:
     """Headers of the DICOM images in a folder (searched with its subfolders) or of one file.
+
+    `names` are the files of the folder to read, instead of all.
 
     Files in a folder that are no DICOM images (a DICOMDIR, a presentation state, a licence) are
     passed over. A file that should be one (its name ends in .dcm, or it has the DICOM prefix) and
@@ -83,12 +85,15 @@ def read_headers(path: Path) -> list[FileDataset]:
     """
     try:
         path.stat()
-        files = list(_files(path)) if path.is_dir() else [path]
+        if names is not None:
+            files = [path / name for name in names]
+        else:
+            files = list(_files(path)) if path.is_dir() else [path]
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Check the path.") from error
     except OSError as error:
         raise InputError(f"{path} may not be read: {error.strerror}.") from error
-    headers = [header for header in map(_read_header, files) if header is not None]
+    headers = [header for header in map(read_header, files) if header is not None]
     if not headers:
         raise InputError(
             f"{path}: expected a NIfTI file or a folder with DICOM images, found "
@@ -125,13 +130,16 @@ def _rows(headers: list[FileDataset]) -> Iterator[tuple[str, Sequence[FileDatase
             yield name, part.frames, description, part.label
 
 
-def load_series(path: Path, series: str | None = None) -> Volume:
+def load_series(
+    path: Path, series: str | None = None, names: Sequence[str] | None = None
+) -> Volume:
     """Read one series as a volume with axes (column, row, slice).
 
     Args:
         path: a folder, or one file (a series of one slice).
         series: SeriesInstanceUID; needed where the folder holds several. UID/2 chooses the second
             of several stacks, contrasts or time points in one series.
+        names: the files of the folder to read, instead of all with its subfolders.
 
     Raises:
         SeriesChoiceError: several series and no choice, or no series of that UID.
@@ -139,7 +147,7 @@ def load_series(path: Path, series: str | None = None) -> Volume:
         GeometryError: the slices do not form one regular stack.
     """
     uid, _, number = (series or "").partition("/")
-    group = _choose(read_headers(path), uid)
+    group = _choose(read_headers(path, names), uid)
     try:
         refuse_other_modalities(group)
         part = choose_part(parts_of(group), str(group[0].SeriesInstanceUID), number)
@@ -204,8 +212,12 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(root) / name for name in sorted(names))
 
 
-def _read_header(file: Path) -> FileDataset | None:
-    """The data set of a DICOM image up to its pixel data, or None for any other file."""
+def read_header(file: Path) -> FileDataset | None:
+    """The data set of a DICOM image up to its pixel data, or None for any other file.
+
+    Raises:
+        InputError: it should be one and cannot be read.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

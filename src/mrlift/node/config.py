@@ -3,12 +3,11 @@
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from mrlift.config import load_toml
 from mrlift.errors import ConfigError
+from mrlift.io.facts import Selection
 
-Contrast = Literal["T1", "T2", "T2_STAR", "PROTON_DENSITY", "FLUID_ATTENUATED", "DIFFUSION"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -54,12 +53,9 @@ class QueueConfig:
 
 
 @dataclass(frozen=True)
-class RuleConfig:
+class RuleConfig(Selection):
     """Which series, and what happens to it. What is not stated fits every series."""
 
-    description: tuple[str, ...] = ()  # shell patterns for SeriesDescription, case ignored
-    contrast: tuple[Contrast, ...] = ()
-    spacing: tuple[float, float] = (0.0, float("inf"))  # in-plane, mm; the larger of the two
     skip: bool = False  # leave these series alone
     scale: int = 2
     model: str = ""  # name of shipped weights or path of an .onnx file; "" is the default

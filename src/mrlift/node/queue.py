@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from mrlift.errors import OutputError
-from mrlift.node.durable import make_folder, move, sync
+from mrlift.io.durable import make_folder, move, sync
 
 VERSION = 1
 SCHEMA = """

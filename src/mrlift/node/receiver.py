@@ -23,8 +23,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from mrlift.errors import OutputError
+from mrlift.io.durable import sync
 from mrlift.node.config import ServerConfig, address_allowed, networks
-from mrlift.node.durable import sync
 from mrlift.node.metrics import Metrics
 from mrlift.node.queue import Added, Queue
 from mrlift.node.tls import server_context

@@ -15,11 +15,12 @@ from mrlift.errors import InputError, MrliftError, OutputError, SeriesChoiceErro
 from mrlift.inference.pipeline import upscale
 from mrlift.inference.zoo import Model, load_model
 from mrlift.io import load, read_headers, save
+from mrlift.io.durable import sync_tree
+from mrlift.io.facts import facts_of, is_ours
 from mrlift.node.config import NodeConfig, RuleConfig
-from mrlift.node.durable import sync_tree
 from mrlift.node.metrics import Metrics
 from mrlift.node.queue import Claim, Queue
-from mrlift.node.rules import facts_of, is_ours, matching
+from mrlift.node.rules import matching
 
 log = logging.getLogger("mrlift.node")
 
