@@ -18,7 +18,7 @@ from runs import phantom_store, recipe, run_in, weights  # noqa: E402
 import mrlift  # noqa: E402
 from mrlift.errors import ConfigError, DivergenceError, ModelError  # noqa: E402
 from mrlift.training.checkpoint import load_checkpoint  # noqa: E402
-from mrlift.training.loop import Run, learning_rate  # noqa: E402
+from mrlift.training.loop import Run, learning_rate, multiplies_bfloat16  # noqa: E402
 
 
 class TestLoop:
@@ -92,6 +92,25 @@ class TestLoop:
         before = weights(run).clone()
         run.train()
         assert torch.linalg.norm(weights(run) - before).item() == pytest.approx(theta, rel=1e-3)
+
+    @pytest.mark.skipif(
+        not multiplies_bfloat16(torch.device("cpu")), reason="this processor has no AMX"
+    )
+    def test_mixed_precision_goes_where_single_goes(self, tmp_path):
+        """Twelve steps of plain descent, whose length is that of the gradients."""
+        ends = {}
+        for precision in ("mixed", "single"):
+            settings = recipe(
+                precision=precision, optimiser="sgd", loss="squared", learning_rate=1e-3
+            )
+            run = run_in(tmp_path / precision, settings)
+            start = weights(run).clone()
+            run.train()
+            assert all(p.dtype == torch.float32 for p in run.network.parameters())
+            ends[precision] = weights(run) - start
+        assert not torch.equal(ends["mixed"], ends["single"])
+        apart = torch.linalg.norm(ends["mixed"] - ends["single"])
+        assert apart < 0.1 * torch.linalg.norm(ends["single"])
 
     def test_kspace_with_noise(self, tmp_path):
         data = {"degradation": "kspace", "noise": [0.0, 0.02], "rescale": [1.0, 0.7]}
@@ -220,7 +239,12 @@ def test_killed_and_resumed_is_bit_identical(prepared, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(prepared, tmp_path):
-    """torchrun with two gloo processes: the same global batches, the same weights to 1e-5."""
+    """torchrun with two gloo processes: the same global batches, the same weights to 1e-5.
+
+    In single precision: bfloat16 rounds the gradient of each process's share by itself.
+    """
+    single = RECIPE.replace("batch = 4", 'batch = 4\nprecision = "single"')
+    (tmp_path / "r.toml").write_text(single)
     code, text = mrlift_command(*prepared(tmp_path / "one"))
     assert code == 0, text
     done = subprocess.run(

@@ -81,6 +81,7 @@ class TrainingConfig:
     lr_pixels: float = 12e6  # budget: LR pixels seen
     epochs: int = 0  # budget instead: passes over the regular grid; 0 counts lr_pixels
     ema: float = 0.999  # decay per step of the averaged weights that are exported
+    precision: Literal["mixed", "single"] = "mixed"  # bfloat16 products where the device has units
     seed: int = 0
 
 

@@ -54,6 +54,15 @@ def build_network(config: NetworkConfig) -> torch.nn.Module:
         raise ConfigError(f"network: {name} cannot be built: {error}.") from error
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has units for bfloat16 products: GPUs, and processors with AMX.
+
+    Where there are, a training step takes a fraction of its time in single precision; other
+    processors are slower in bfloat16 (`benchmarks/bfloat16.py`).
+    """
+    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+
+
 def learning_rate(config: TrainingConfig, progress: float) -> float:
     """The rate when a share `progress` of the budget, in (0, 1], is spent after this step."""
     if config.schedule == "steps":
@@ -112,6 +121,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
             self._restore(load_checkpoint(folder))
+        self.mixed = recipe.training.precision == "mixed" and multiplies_bfloat16(self.device)
         self.pixels_per_step = recipe.training.batch * recipe.data.lr_patch**2
         self.steps = _steps(recipe, len(self.sampler), self.pixels_per_step)
 
@@ -209,8 +219,7 @@ class Run:
             for a in self.sampler.draw(self.step, self.rank, self.world)
         )
         self.optimiser.zero_grad()
-        half = self.device.type == "cuda"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             loss = self.objective(lr, hr)
         loss.backward()
         limit = (config.clip / rate if config.clip_by_rate else config.clip) or math.inf

@@ -37,9 +37,9 @@ class Throughput:
 def measure(recipe: Recipe, store: SliceStore, folder: Path, rounds: int = 7) -> Throughput:
     """Alternate steps of a run of `recipe` with passes through a bare stack of convolutions.
 
-    The stack has the convolutions of the recipe's units, on batches of the same size and memory
-    format: no ReLU, no sums, no loss, no optimiser, no data. Rates count the multiply-adds of the
-    3x3 convolutions and, of the step, of the N deconvolutions.
+    The stack has the convolutions of the recipe's units, on batches of the same size, memory
+    format and precision: no ReLU, no sums, no loss, no optimiser, no data. Rates count the
+    multiply-adds of the 3x3 convolutions and, of the step, of the N deconvolutions.
 
     Args:
         recipe: what to train.
@@ -63,7 +63,9 @@ def measure(recipe: Recipe, store: SliceStore, folder: Path, rounds: int = 7) ->
 
     def bare_pass() -> None:
         bare.zero_grad()
-        bare(given).sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=run.mixed):
+            made = bare(given)
+        made.sum().backward()
 
     steps, bares = [], []
     for _ in range(rounds + 1):
