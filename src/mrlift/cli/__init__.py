@@ -19,6 +19,7 @@ from mrlift.cli import (
     info,
     models,
     node,
+    tables,  # noqa: F401 # adds to bench
     train,
     upscale,
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrlift.errors import ModelError
 from mrlift.graph import Graph, Node, parts, read_graph
@@ -35,6 +35,12 @@ def torch_engine(weights: Path, threads: int = 0) -> Run:
         return _numpy(lambda x: _walk(graph, arrays, x.to(device)), slices, threads)
 
     return run
+
+
+def module_engine(network: nn.Module) -> Run:
+    """Any network as an engine, in eager torch on the CPU, with the threads that torch has."""
+    network.eval()
+    return lambda slices: _numpy(network, slices, 0)
 
 
 def paper_engine(weights: Path, network: dict[str, Any], threads: int = 0) -> Run:

@@ -79,12 +79,13 @@ class Bicubic(nn.Module):
         for axis in (2, 3):
             first, last = x.narrow(axis, 0, BORDER), x.narrow(axis, x.shape[axis] - BORDER, BORDER)
             x = torch.cat([first.flip(axis), x, last.flip(axis)], dim=axis)
-        return nn.functional.conv_transpose2d(
-            x,
-            self.kernel,  # type: ignore[arg-type]
-            stride=self.scale,
-            padding=self._padding,
-        )
+        with torch.autocast(x.device.type, enabled=False):  # what is not learned stays exact
+            return nn.functional.conv_transpose2d(
+                x,
+                self.kernel,  # type: ignore[arg-type]
+                stride=self.scale,
+                padding=self._padding,
+            )
 
 
 def he_start(network: nn.Module, nonlinearity: Literal["relu", "linear"] = "relu") -> None:
