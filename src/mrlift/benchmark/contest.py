@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mrlift.benchmark.evaluation import Tests, evaluate, wrap
-from mrlift.benchmark.protocol import CURVE, RATES, TRIAL_SHARE, Budget, recipe
+from mrlift.benchmark.protocol import CURVE, RATES, TRIAL_CURVE, TRIAL_SHARE, Budget, recipe
 from mrlift.benchmark.quality import circumstances
 from mrlift.errors import ConfigError, DivergenceError
 from mrlift.inference.engines import bicubic_engine
@@ -87,7 +87,7 @@ class Contest:
         start = None
         if scale != FIRST:
             start = self.folder / "runs" / f"{method}-x{FIRST}-s{seed}"
-        run = self._train(settings, name, start)
+        run = self._train(settings, name, CURVE, start)
         if run is None:
             return False
         record = {
@@ -127,7 +127,7 @@ class Contest:
             settings = recipe(method, FIRST, rate, hr_pixels, seed)
             name = f"{method}-x{FIRST}-s{seed}-rate-{rate:g}"
             try:
-                run = self._train(settings, name, None)
+                run = self._train(settings, name, TRIAL_CURVE)
             except DivergenceError:
                 rates.append({"rate": rate, "gain": None})
                 continue
@@ -141,12 +141,14 @@ class Contest:
             shutil.rmtree(self.folder / "runs" / f"{method}-x{FIRST}-s{seed}-rate-{rate:g}")
         return rates
 
-    def _train(self, settings: Recipe, name: str, start: Path | None) -> Run | None:
+    def _train(
+        self, settings: Recipe, name: str, validations: int, start: Path | None = None
+    ) -> Run | None:
         """A finished run, or None if it was stopped."""
         folder = self.folder / "runs" / name
         resume = (folder / CHECKPOINT).exists()
         run = Run(settings, self.store, folder, resume=resume, start=start)
-        interval = math.ceil(run.steps / CURVE)
+        interval = math.ceil(run.steps / validations)
         shown = time.monotonic()
 
         def pause() -> bool:

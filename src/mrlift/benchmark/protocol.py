@@ -21,8 +21,9 @@ HR_PATCH = 72  # HR samples a side at every scale, so that a step sees as many H
 BATCH = 4
 RESCALE = (1.0, 0.7)  # each slice is also learned at these sizes
 RATES = (2e-3, 6e-4, 2e-4)
-TRIAL_SHARE = 0.1  # of the budget, for each rate that is tried
+TRIAL_SHARE = 0.2  # of the budget, for each rate that is tried
 CURVE = 12  # validations and checkpoints of a run
+TRIAL_CURVE = 3  # of a trial
 HR_PIXELS = 50e6
 
 # The ablations of section 3.3 beside the network itself; every other row is a name in NETWORKS.
@@ -45,8 +46,8 @@ class Budget:
     seeds: int = 1
 
     def __post_init__(self) -> None:
-        if self.hr_pixels < HR_PATCH**2 * BATCH * CURVE / TRIAL_SHARE or self.seeds < 1:
-            least = HR_PATCH**2 * BATCH * CURVE / TRIAL_SHARE
+        least = HR_PATCH**2 * BATCH * CURVE
+        if self.hr_pixels < least or self.seeds < 1:
             raise ConfigError(
                 f"Expected a budget of at least {least:g} HR pixels and one seed, found "
                 f"{self.hr_pixels:g} and {self.seeds}."
