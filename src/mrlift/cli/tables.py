@@ -11,7 +11,7 @@ import typer
 from mrlift.cli.bench import bench, command_line
 from mrlift.cli.console import Threads, errors, say
 from mrlift.cli.train import need
-from mrlift.errors import OutputError
+from mrlift.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from mrlift.benchmark.contest import Contest
@@ -38,28 +38,12 @@ Scale = Annotated[
     list[int] | None,
     typer.Option("--scale", min=2, max=4, help="In-plane factor; repeatable; default: 2, 3 and 4."),
 ]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option("--network", metavar="NAME", help="Only this row; repeatable; default: all."),
+]
 PIXELS = 50e6
-
-
-@bench.command()
-def table2(
-    data: Store,
-    test: Test,
-    output: Results,
-    sources: Sheet = None,
-    scale: Scale = None,
-    budget: Minutes = None,
-    hr_pixels: Pixels = PIXELS,
-    seeds: Seeds = 1,
-    threads: Threads = 0,
-) -> None:
-    """Train every network by one protocol and report on the test series: the paper's Table 2.
-
-    Stopped by the budget or by SIGTERM it says so and ends well; the same command goes on. Networks
-    are trained at x2 first, from where x3 and x4 start. Needs `pip install mrlift[train]`.
-    """
-    contest = _contest(data, test, output, sources, budget, hr_pixels, seeds, threads)
-    _finish(_table2(contest, tuple(scale or (2, 3, 4))), output)
+SCALES = (2, 3, 4)
 
 
 @bench.command()
@@ -73,24 +57,109 @@ def table1(
     seeds: Seeds = 1,
     threads: Threads = 0,
 ) -> None:
-    """The same for the single, double and multi-resolution upsampling of Table 1, at x2."""
+    """Single, double and multi-resolution upsampling by one protocol at x2: the paper's Table 1."""
     contest = _contest(data, test, output, sources, budget, hr_pixels, seeds, threads)
     _finish(_table1(contest), output)
 
 
-def _table2(contest: "Contest", scales: tuple[int, ...]) -> bool:
-    from mrlift.benchmark.protocol import exists, methods
+@bench.command()
+def table2(
+    data: Store,
+    test: Test,
+    output: Results,
+    sources: Sheet = None,
+    scale: Scale = None,
+    network: Networks = None,
+    budget: Minutes = None,
+    hr_pixels: Pixels = PIXELS,
+    seeds: Seeds = 1,
+    threads: Threads = 0,
+) -> None:
+    """Train every network by one protocol and report on the test series: the paper's Table 2.
 
-    return all(
-        contest.bicubic(scale)
-        and all(
-            contest.run(method, scale, seed)
-            for seed in range(contest.budget.seeds)
-            for method in methods()
-            if exists(method, scale)
-        )
-        for scale in scales
+    Stopped by the budget or by SIGTERM it says so and ends well; the same command goes on. Networks
+    are trained at x2 first, from where x3 and x4 start. Needs `pip install mrlift[train]`.
+    """
+    contest = _contest(data, test, output, sources, budget, hr_pixels, seeds, threads)
+    _finish(_table2(contest, tuple(scale or SCALES), _chosen(network)), output)
+
+
+@bench.command()
+def table3(
+    output: Results,
+    scale: Scale = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed runs of each.")] = 7,
+    threads: Threads = 0,
+) -> None:
+    """Time every network on this processor, slices of 256x256 and 512x512: the paper's Table 3.
+
+    All run in eager PyTorch, as in the paper, in turn with mrlift's own engine. Nothing else should
+    run meanwhile. Needs `pip install mrlift[train]`.
+    """
+    need("torch", "h5py", "tensorboard")
+    _folder(output)
+    _table3(output, tuple(scale or SCALES), rounds, threads)
+    _finish(True, output)
+
+
+@bench.command()
+def figure3(
+    data: Store,
+    test: Test,
+    output: Results,
+    sources: Sheet = None,
+    hr_pixels: Pixels = PIXELS,
+    threads: Threads = 0,
+) -> None:
+    """Show two test slices by every network that `table2` trained at x2: the paper's Figure 3."""
+    contest = _contest(data, test, output, sources, None, hr_pixels, 1, threads)
+    _figure3(contest)
+    _finish(True, output)
+
+
+@bench.command("all")
+def everything(
+    data: Store,
+    test: Test,
+    output: Results,
+    sources: Sheet = None,
+    budget: Minutes = None,
+    hr_pixels: Pixels = PIXELS,
+    seeds: Seeds = 1,
+    threads: Threads = 0,
+) -> None:
+    """Table 2 at x2, Figure 3, Table 1, Table 3, Table 2 at x3 and x4, then `render`."""
+    from mrlift.benchmark.protocol import methods
+
+    contest = _contest(data, test, output, sources, budget, hr_pixels, seeds, threads)
+    done = (
+        _table2(contest, (2,), methods())
+        and _figure3(contest)
+        and _table1(contest)
+        and _table3(output, SCALES, 7, threads)
+        and _table2(contest, SCALES[1:], methods())
     )
+    if done:
+        _render(output, output, [])
+    _finish(done, output)
+
+
+@bench.command()
+def render(
+    folder: Annotated[Path, typer.Argument(help="Folder of results.")],
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder for pictures; default: FOLDER.")
+    ] = None,
+    into: Annotated[
+        list[Path] | None,
+        typer.Option("--into", metavar="PAGE", help="Markdown whose blocks are filled again."),
+    ] = None,
+) -> None:
+    """Draw tables (Markdown, CSV), figures (PNG, SVG) and report.html from results, again.
+
+    Nothing is trained or measured. Needs `pip install mrlift[bench]`.
+    """
+    _render(folder, images or folder, into or [])
 
 
 def _table1(contest: "Contest") -> bool:
@@ -101,6 +170,67 @@ def _table1(contest: "Contest") -> bool:
         for seed in range(contest.budget.seeds)
         for method in ("mrl", *ABLATIONS)
     )
+
+
+def _table2(contest: "Contest", scales: tuple[int, ...], chosen: list[str]) -> bool:
+    from mrlift.benchmark.protocol import exists
+
+    return all(
+        contest.bicubic(scale)
+        and all(
+            contest.run(method, scale, seed)
+            for seed in range(contest.budget.seeds)
+            for method in chosen
+            if exists(method, scale)
+        )
+        for scale in scales
+    )
+
+
+def _table3(output: Path, scales: tuple[int, ...], rounds: int, threads: int) -> bool:
+    from mrlift.benchmark.contest import write
+    from mrlift.benchmark.timing import SIZES, measure
+    from mrlift.inference.engines import cores
+
+    for scale in scales:
+        for size in SIZES:
+            record = measure(scale, size, threads or cores(), rounds, command_line())
+            write(output / "time" / f"x{scale}-{size}.json", record)
+            times = (f"{n} {r['seconds']:.3f}" for n, r in record["networks"].items())
+            _progress()(f"x{scale}, HR {size}, seconds: {', '.join(times)}")
+    return True
+
+
+def _figure3(contest: "Contest") -> bool:
+    from mrlift.benchmark.contest import write
+    from mrlift.benchmark.visual import compare
+
+    write(contest.folder / "figure3.json", compare(contest, 2))
+    return True
+
+
+def _render(folder: Path, images: Path, pages: list[Path]) -> None:
+    from mrlift.benchmark.render import fill, render
+
+    if images != folder:
+        _folder(images)
+    for file in [*render(folder, images), *fill(folder, pages)]:
+        say(str(file))
+
+
+def _chosen(names: list[str] | None) -> list[str]:
+    """The networks that were asked for, or all."""
+    import difflib
+
+    from mrlift.benchmark.protocol import methods
+
+    known = methods()
+    for name in names or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+            raise ConfigError(f"There is no network {name!r}. {hint}")
+    return names or known
 
 
 def _contest(
@@ -127,13 +257,15 @@ def _contest(
     budget = Budget(hr_pixels, seeds)
     tests = find_tests(test, sources)
     store = SliceStore(data)
+    _folder(output)
+    return Contest(output, store, tests, budget, command_line(), _stopper(minutes), _progress())
+
+
+def _folder(path: Path) -> None:
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"Cannot create {output}: {error.strerror}.") from error
-    return Contest(
-        output, store, tests, budget, command_line(), _stopper(minutes), _progress(errors().print)
-    )
+        raise OutputError(f"Cannot create {path}: {error.strerror}.") from error
 
 
 def _stopper(minutes: float | None) -> Callable[[], bool]:
@@ -144,8 +276,9 @@ def _stopper(minutes: float | None) -> Callable[[], bool]:
     return lambda: bool(asked) or (minutes is not None and time.monotonic() - began > 60 * minutes)
 
 
-def _progress(show: Callable[..., None]) -> Callable[[str], None]:
-    return lambda text: show(text, markup=False, highlight=False)
+def _progress() -> Callable[[str], None]:
+    console = errors()
+    return lambda text: console.print(text, markup=False, highlight=False)
 
 
 def _finish(done: bool, output: Path) -> None:
