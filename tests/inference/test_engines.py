@@ -1,5 +1,6 @@
 """Every engine gives what torch gives, for all shipped weights and any size."""
 
+import dataclasses
 import os
 import threading
 
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrlift.errors import ModelError
-from mrlift.inference.choice import ENGINES, PARITY, open_engine
+from mrlift.inference import amx
+from mrlift.inference.choice import ENGINES, PARITY, installed, open_engine
 from mrlift.inference.engines import cores
+from mrlift.inference.strips import strips
 from mrlift.inference.zoo import SHIPPED, find_weights
 
 FILES = sorted(SHIPPED.glob("*.onnx"))
@@ -23,14 +26,18 @@ def slices(shape, seed=0):
     return image
 
 
+CLOSE = {"onnx": PARITY / 10, "ncnn": PARITY / 10, "amx": PARITY / 4}  # sums of three products
+
+
 def opened(name, model, threads=2):
-    pytest.importorskip("torch" if name == "torch" else name.replace("onnx", "onnxruntime"))
+    if name not in installed():
+        pytest.skip(f"the engine {name} is not to be had here")
     card, weights = find_weights(model)
     return open_engine(name, weights, card.sha256, threads)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
-@pytest.mark.parametrize("name", ["onnx", "ncnn"])
+@pytest.mark.parametrize("name", CLOSE)
 def test_parity_with_torch(file, name):
     reference, engine = opened("torch", file), opened(name, file)
     for shape in SHAPES:
@@ -38,7 +45,7 @@ def test_parity_with_torch(file, name):
         expected, found = reference(image), engine(image)
         assert found.dtype == np.float32
         assert found.shape == expected.shape
-        assert np.abs(found - expected).max() <= PARITY / 10
+        assert np.abs(found - expected).max() <= CLOSE[name]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
@@ -52,22 +59,20 @@ def test_the_papers_own_form_is_the_same_function(file):
     assert np.abs(difference).max() <= PARITY / 10
 
 
+@pytest.mark.parametrize("name", ["amx", "ncnn"])
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 4), st.integers(0, 5))
 @settings(max_examples=15)
-def test_streaming_equals_the_whole_slice(height, width, threads, seed):
+def test_strips_equal_the_whole_slice(name, height, width, threads, seed):
     """Whatever the strips, and with more threads than cores."""
     image = slices((1, height, width), seed)
     expected = opened("onnx", "mrl-tiny-x2-bicubic")(image)
-    found = opened("ncnn", "mrl-tiny-x2-bicubic", threads)(image)
-    assert np.abs(found - expected).max() <= PARITY / 10
+    found = opened(name, "mrl-tiny-x2-bicubic", threads)(image)
+    assert np.abs(found - expected).max() <= CLOSE[name]
 
 
-@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 12))
-def test_strips_hold_every_row_of_every_layer_once(height, width, units):
-    pytest.importorskip("ncnn")
-    from mrlift.inference.streaming import strips
-
-    found = strips(height, width, units)
+@given(*[st.integers(1, n) for n in (3000, 3000, 12, 5000, 8)])
+def test_strips_hold_every_row_of_every_layer_once(height, width, units, area, tile):
+    found = strips(height, width, units, area, tile)
     assert [strip.final for strip in found] == [False] * (len(found) - 1) + [True]
     for layer in range(2 * units + 1):
         edges = [0, *(strip.end[layer] for strip in found)]
@@ -76,7 +81,7 @@ def test_strips_hold_every_row_of_every_layer_once(height, width, units):
         assert edges[-1] == height
 
 
-@pytest.mark.parametrize("name", ["onnx", "ncnn"])
+@pytest.mark.parametrize("name", CLOSE)
 def test_calls_from_several_threads(name):
     engine = opened(name, "mrl-tiny-x2-bicubic", 1)
     images = [slices((1, 60 + k, 40), k) for k in range(4)]
@@ -97,21 +102,70 @@ def test_calls_from_several_threads(name):
 
 def test_a_failure_in_one_strip_ends_the_call(monkeypatch):
     pytest.importorskip("ncnn")
-    from mrlift.inference import streaming
+    from mrlift.inference import ncnn
 
     def fail(extractor, name, *, packed=True):
         raise ModelError("too little memory")
 
     engine = opened("ncnn", "mrl-tiny-x2-bicubic", 2)
-    monkeypatch.setattr(streaming, "_extract", fail)
+    monkeypatch.setattr(ncnn, "_extract", fail)
     with pytest.raises(ModelError, match="too little memory"):
         engine(slices((1, 300, 60)))
+
+
+def test_a_failure_on_amx_ends_the_call(monkeypatch):
+    def fail(*_):
+        raise ModelError("too little memory")
+
+    engine = opened("amx", "mrl-tiny-x2-bicubic", 2)
+    monkeypatch.setattr(amx._Amx, "_convolve", fail)
+    with pytest.raises(ModelError, match="too little memory"):
+        engine(slices((1, 300, 60)))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("area", [1, 64, 1000])
+def test_amx_at_any_size_of_strips(monkeypatch, area, threads):
+    """More strips than threads, so that the ring of sums goes round several times."""
+    monkeypatch.setattr(amx, "AREA", area)
+    card, weights = find_weights("mrl-tiny-x2-bicubic")
+    opened("amx", "mrl-tiny-x2-bicubic")  # or skip
+    image = slices((2, 150, 33))
+    found = amx.amx_engine(weights, threads)(image)
+    assert np.abs(found - opened("onnx", card.name)(image)).max() <= CLOSE["amx"]
+
+
+@given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1))
+def test_two_bfloat16_hold_sixteen_bits(values):
+    exact = np.array(values, np.float32)
+    hi, lo = (amx._widened(half).astype(np.float64) for half in amx.split(exact))
+    assert np.all(np.abs(hi + lo - exact) <= np.abs(exact) * 2.0**-16 + 1e-38)
+
+
+def test_where_amx_is_not_built_there_is_no_such_engine(monkeypatch, tmp_path):
+    monkeypatch.setattr(amx, "LIBRARY", tmp_path / "none.so")
+    amx.library.cache_clear()
+    try:
+        assert "amx" not in installed()
+        with pytest.raises(ModelError, match="needs a processor with AMX"):
+            amx.amx_engine(FILES[0])
+    finally:
+        amx.library.cache_clear()
+
+
+def test_amx_refuses_channels_that_do_not_fill_its_tiles(monkeypatch):
+    opened("amx", "mrl-tiny-x2-bicubic")  # or skip
+    whole = amx.parts(amx.read_graph(FILES[0]))
+    narrow = dataclasses.replace(whole, head=tuple(array[:24] for array in whole.head))
+    monkeypatch.setattr(amx, "parts", lambda _: narrow)
+    with pytest.raises(ModelError, match="multiple of 32"):
+        amx.amx_engine(FILES[0])
 
 
 def test_another_network_is_refused_by_ncnn(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("ncnn")
-    from mrlift.inference.streaming import ncnn_engine
+    from mrlift.inference.ncnn import ncnn_engine
 
     model = onnx.load(FILES[0])
     node = next(n for n in model.graph.node if n.op_type == "Relu")

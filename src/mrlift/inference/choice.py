@@ -17,18 +17,20 @@ from typing import Any
 import numpy as np
 
 from mrlift.errors import ModelError
+from mrlift.inference.amx import library
 from mrlift.inference.card import Card
 from mrlift.inference.engines import Engine, Slices, cores, processor
 
 # Where each is made. By name, so that inference imports neither ncnn nor torch by itself.
 ENGINES = {
     "onnx": ("mrlift.inference.engines", "onnx_engine", "onnxruntime"),
-    "ncnn": ("mrlift.inference.streaming", "ncnn_engine", "ncnn"),
+    "amx": ("mrlift.inference.amx", "amx_engine", "mrlift"),
+    "ncnn": ("mrlift.inference.ncnn", "ncnn_engine", "ncnn"),
     "torch": ("mrlift.networks.engine", "torch_engine", "torch"),
 }
 # LR samples a side of a patch where an engine needs no other limit than that of memory.
-CORES = {"ncnn": 1024}
-CANDIDATES = ("onnx", "ncnn")  # torch takes seconds to load: only when asked for
+CORES = {"amx": 1024, "ncnn": 1024}
+CANDIDATES = ("onnx", "amx", "ncnn")  # torch takes seconds to load: only when asked for
 REFERENCE = "onnx"
 PARITY = 1e-4  # largest difference from the reference, of full scale
 SIDE, ROUNDS = 96, 3  # LR samples and runs of the measurement: a second, once
@@ -58,7 +60,7 @@ def installed() -> dict[str, str]:
     return {
         name: metadata.version(package)
         for name, (_, _, package) in ENGINES.items()
-        if find_spec(package)
+        if find_spec(package) and (name != "amx" or library() is not None)
     }
 
 

@@ -1,19 +1,11 @@
-"""The network in ncnn, row by row: Winograd convolutions on what fits into a core's cache.
+"""The network in ncnn: Winograd convolutions on strips that fit into a core's cache.
 
-ncnn's Winograd convolutions spend a fifth of the multiplications of direct ones, so memory decides
-how fast they are. A slice therefore passes through all layers in strips of a few rows. Each layer
-keeps the last two rows that it saw, so that nothing is computed twice, and the zero padding of the
-slice's border is exact. Several threads work on strips one after the other, each a unit behind the
-one before.
-
-Source of the arithmetic: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
-2016; of the idea, the line buffers of streaming image processors.
+ncnn's Winograd convolutions spend a fifth of the multiplications of direct ones. Source: Lavin and
+Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 """
 
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +13,8 @@ import numpy as np
 
 from mrlift.errors import ModelError
 from mrlift.graph import Array, Parts, parts, read_graph
-from mrlift.inference.engines import Engine, Slices, cores
+from mrlift.inference.engines import Engine
+from mrlift.inference.strips import Passage, Strip
 
 AREA = 2500  # LR samples of a strip: a tensor of 128 channels then takes 1.3 MB
 TILE = 6  # rows of a Winograd tile: F(6x6, 3x3)
@@ -29,6 +22,7 @@ OFF = (
     "bf16_storage", "fp16_arithmetic", "fp16_packed", "fp16_storage",
     "int8_arithmetic", "int8_inference", "int8_packed", "int8_storage", "vulkan_compute",
 )  # fmt: skip
+_Mats = tuple[Any, Any]  # ncnn's own, one for each convolution of a unit
 
 
 def ncnn_engine(weights: Path, threads: int = 0) -> Engine:
@@ -47,117 +41,41 @@ def ncnn_engine(weights: Path, threads: int = 0) -> Engine:
         raise ModelError(
             "The engine ncnn is not installed. `pip install mrlift[fast]` adds it."
         ) from error
-    network = parts(read_graph(weights))
-    net, join = _load(ncnn, _program(network)), _load(ncnn, _join())
-    pools = ncnn.PoolAllocator(), ncnn.PoolAllocator()
-    net.opt.blob_allocator, net.opt.workspace_allocator = pools
-    stream = _Stream(ncnn, net, join, network)
-    workers = threads or cores()
-
-    def run(slices: Slices) -> Slices:
-        assert pools  # ncnn keeps no reference of its own
-        with ThreadPoolExecutor(workers) as pool:
-            started = [stream.start(image, pool) for image in slices]
-            try:
-                return np.stack([finish() for finish in started])
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-
-    return run
+    return _Stream(ncnn, parts(read_graph(weights))).engine(threads)
 
 
-@dataclass(frozen=True)
-class _Strip:
-    """Rows [begin, end) that each of the 2N + 1 layers makes; `final` reaches the last row."""
+class _Stream(Passage[tuple[Array, Any], _Mats]):
+    """One network in ncnn and the passage of slices through it."""
 
-    begin: tuple[int, ...]
-    end: tuple[int, ...]
-    final: bool
+    def __init__(self, ncnn: Any, network: Parts) -> None:  # noqa: ANN401
+        super().__init__(network, AREA, TILE)
+        self.ncnn = ncnn
+        self.net, self.join = _load(ncnn, _program(network)), _load(ncnn, _join())
+        self.pools = ncnn.PoolAllocator(), ncnn.PoolAllocator()  # ncnn keeps no reference
+        self.net.opt.blob_allocator, self.net.opt.workspace_allocator = self.pools
 
-
-def strips(height: int, width: int, units: int) -> list[_Strip]:
-    """How a slice is cut. Layer l lags l + 1 rows behind the slice until its end is known."""
-    layers = 2 * units + 1
-    rows = TILE * max(1, round(AREA / (width * TILE)))
-    count = max(1, round(height / rows))
-    ends = [height * k // count + units for k in range(1, count)]
-    ends = [e for e in ends if layers + 1 < e < height]
-    result, begin = [], (0,) * layers
-    for e in ends:
-        end = tuple(e - 1 - layer for layer in range(layers))
-        result.append(_Strip(begin, end, final=False))
-        begin = end
-    return [*result, _Strip(begin, (height,) * layers, final=True)]
-
-
-class _Stream:
-    """One network and the passage of slices through it."""
-
-    def __init__(self, ncnn: Any, net: Any, join: Any, network: Parts) -> None:  # noqa: ANN401
-        self.ncnn, self.net, self.join = ncnn, net, join
-        self.units, self.channels = len(network.units), len(network.head[1])
-        self.scale, self.cut = network.scale, network.cut
-        self.kernel = network.deconvolution.shape[-1]
-        self.bias = float(network.bias.item())
-
-    def start(self, image: Array, pool: ThreadPoolExecutor) -> Callable[[], Array]:
-        """Hand the strips of a slice (h, w) to `pool`; the result is called for (H, W)."""
+    def begin(
+        self, image: Array, cut: list[Strip], threads: int
+    ) -> tuple[tuple[Array, Any], list[_Mats]]:
+        """The slice with a row of zeros above and below; zeros for each unit's two layers."""
         height, width = image.shape
         padded = np.zeros((1, height + 2, width), np.float32)
         padded[0, 1:-1] = image
         zero = self.ncnn.Mat((width, 1, self.channels))
         zero.fill(0.0)
-        kept: list[Future[Any]] = []
-        for _ in range(self.units):
-            kept.append(Future())
-            kept[-1].set_result((zero, zero))
-        works = []
-        for strip in strips(height, width, self.units):
-            following: list[Future[Any]] = [Future() for _ in range(self.units)]
-            works.append(pool.submit(self._run, strip, padded, zero, kept, following))
-            kept = following
+        return (padded, zero), [(zero, zero)] * self.units
 
-        def finish() -> Array:
-            size = (height - 1) * self.scale + self.kernel
-            rows = np.full((size, self._width(image)), self.bias, np.float32)
-            for work in works:
-                top, part = work.result()
-                rows[top : top + len(part)] += part
-            return rows[self.cut : size - self.cut]
-
-        return finish
-
-    def _width(self, image: Array) -> int:
-        return int((image.shape[-1] - 1) * self.scale + self.kernel - 2 * self.cut)
-
-    def _run(
+    def through(
         self,
-        strip: _Strip,
-        padded: Array,
-        zero: Any,  # noqa: ANN401
-        kept: list[Future[Any]],
-        following: list[Future[Any]],
+        shared: tuple[Array, Any],
+        strip: Strip,
+        kept: list[Future[_Mats]],
+        following: list[Future[_Mats]],
     ) -> tuple[int, Array]:
-        """One strip through all units: the first HR row that it adds to, and what it adds."""
-        try:
-            return self._pass(strip, padded, zero, kept, following)
-        except BaseException as error:
-            for future in following:  # the next strip waits for these
-                if not future.done():
-                    future.set_exception(error)
-            raise
-
-    def _pass(
-        self,
-        strip: _Strip,
-        padded: Array,
-        zero: Any,  # noqa: ANN401
-        kept: list[Future[Any]],
-        following: list[Future[Any]],
-    ) -> tuple[int, Array]:
+        """One strip through all units, see `Passage.through`."""
+        padded, zero = shared
         first, last = strip.begin[-1] * self.scale, (strip.end[0] - 1) * self.scale + self.kernel
-        result = np.zeros((last - first, self._width(padded)), np.float32)
+        result = np.zeros((last - first, self.width(padded.shape[-1])), np.float32)
         extractor = self.net.create_extractor()
         own = padded[:, strip.begin[0] + 1 : strip.end[0] + 1]
         extractor.input("slice", self.ncnn.Mat(own))
@@ -177,8 +95,10 @@ class _Stream:
             top = strip.begin[2 * unit + 2] * self.scale - first
             self._add(result, extractor, f"sum{unit}", top)
             if not strip.final:
-                pair = tuple(_extract(extractor, f"keep{k}") for k in (2 * unit, 2 * unit + 1))
-                following[unit].set_result(pair)
+                first_kept, second_kept = (
+                    _extract(extractor, f"keep{k}") for k in (2 * unit, 2 * unit + 1)
+                )
+                following[unit].set_result((first_kept, second_kept))
         return first, result
 
     def _add(self, result: Array, extractor: Any, name: str, top: int) -> None:  # noqa: ANN401
