@@ -51,6 +51,19 @@ COLOURS = {
     "edsr": "#a0522d",
 }
 OTHER = "#606060"
+# Where a name may stand beside its point: points across and up, and which end is there.
+SPOTS = (
+    (8, -4, "left"),
+    (-8, -4, "right"),
+    (0, 8, "center"),
+    (0, -17, "center"),
+    (8, 6, "left"),
+    (-8, 6, "right"),
+    (8, -15, "left"),
+    (-8, -15, "right"),
+)
+BANDS = 2  # of methods for each slice in Figure 3
+Box = tuple[float, float, float, float]  # left, bottom, right, top, in points
 ERROR = 0.1  # of the series' maximum: white in the maps of errors
 
 
@@ -73,27 +86,39 @@ def pictures(results: Results) -> dict[str, Picture]:
         import matplotlib as mpl
     except ImportError as error:
         raise InputError("Pictures need matplotlib: `pip install mrlift[bench]`.") from error
-    made: dict[str, Picture] = {}
+    draw = {"quality-time": quality_time, "curves": curves, "figure3": figure_3}
     with mpl.rc_context(STYLE):
-        timed = [s for s in SCALES if results.methods(s) and any(t == s for t, _ in results.times)]
-        if timed:
-            made["quality-time"] = quality_time(results, timed)
-        trained = [s for s in SCALES if len(results.methods(s)) > 1]
-        if trained:
-            made["curves"] = curves(results, trained)
-        if results.figure:
-            made["figure3"] = figure_3(results.figure)
-    return made
+        return {name: draw[name](results) for name in drawable(results)}
 
 
-def quality_time(results: Results, scales: list[int]) -> Picture:
+def drawable(results: Results) -> list[str]:
+    """Names of the pictures that the results are enough for."""
+    enough = {
+        "quality-time": bool(_timed(results)),
+        "curves": bool(_trained(results)),
+        "figure3": results.figure is not None,
+    }
+    return [name for name, there in enough.items() if there]
+
+
+def _timed(results: Results) -> list[int]:
+    return [s for s in _trained(results) if any(t == s for t, _ in results.times)]
+
+
+def _trained(results: Results) -> list[int]:
+    return [s for s in SCALES if len(results.methods(s)) > 1]
+
+
+def quality_time(results: Results) -> Picture:
     """Gain over bicubic on the y axis, milliseconds per slice on the logarithmic x axis."""
+    scales = _timed(results)
     drawing = _drawing(4.6 * len(scales) + 0.6, 4.4)
     panels = drawing.subplots(1, len(scales), squeeze=False)[0]
     size = min(hr for s, hr in results.times if s == scales[0])
+    shown = []
     for axes, scale in zip(panels, scales, strict=True):
         record = results.times[scale, size]
-        points = []
+        points: list[tuple[float, Any, str]] = []
         for method, entry in record["networks"].items():
             quality = "mrl" if method == "mrlift" else method
             if (quality, scale) not in results.quality:
@@ -101,9 +126,13 @@ def quality_time(results: Results, scales: list[int]) -> Picture:
             gain = mean(results.gain(quality, scale))
             points.append((entry["seconds"] * 1e3, gain, method))
         _points(axes, points)
-        axes.set(title=f"x{scale}", xlabel=f"ms per slice of {size}x{size}, one after another")
+        axes.set(title=f"x{scale}", xlabel=f"ms per slice of {size}x{size}")
         axes.grid(alpha=0.2, which="both")
+        shown.append((axes, points))
     panels[0].set_ylabel("PSNR gain over bicubic, dB")
+    drawing.draw_without_rendering()  # only now is it known where points lie
+    for axes, points in shown:
+        _label(axes, points)
     caption = (
         f"Gain over bicubic interpolation (bars: 95 % interval over slices) against the time for "
         f"a slice of {size}x{size} on {record['threads']} thread(s) of {record['machine']}. All in "
@@ -113,6 +142,8 @@ def quality_time(results: Results, scales: list[int]) -> Picture:
 
 
 def _points(axes: "Axes", points: list[tuple[float, Any, str]]) -> None:
+    from matplotlib.ticker import LogLocator
+
     for milliseconds, gain, method in points:
         axes.errorbar(
             milliseconds,
@@ -125,22 +156,57 @@ def _points(axes: "Axes", points: list[tuple[float, Any, str]]) -> None:
             lw=1,
         )
     axes.set_xscale("log")
-    axes.margins(x=0.22, y=0.16)
-    for milliseconds, gain, method in points:
-        left = milliseconds > np.median([p[0] for p in points])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.margins(x=0.2, y=0.14)
+    pair = [p for p in points if p[2] in ("mrl", "mrlift")]
+    axes.plot([p[0] for p in pair], [p[1].value for p in pair], ":", color=COLOURS["mrl"], lw=1)
+
+
+def _label(axes: "Axes", points: list[tuple[float, Any, str]]) -> None:
+    """Name each point where its name covers neither a point nor another name, if there is room."""
+    point = axes.figure.dpi / 72  # in pixels
+    dots = [axes.transData.transform((x, gain.value)) / point for x, gain, _ in points]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
+    left, bottom, right, top = axes.bbox.extents / point
+    inside = (left, bottom, right, top)
+    for (milliseconds, gain, method), (x, y) in zip(points, dots, strict=True):
+        own = method in ("mrl", "mrlift")
+        width, height = (5.6 if own else 4.9) * len(name(method)), 10
+        best: tuple[float, tuple[float, float, float, float], tuple[float, float, str]] | None = (
+            None
+        )
+        for across, up, side in SPOTS:
+            left = x + across - {"left": 0.0, "right": width, "center": width / 2}[side]
+            box = (left, y + up, left + width, y + up + height)
+            covered = sum(_overlap(box, other) for other in taken)
+            covered += width * height - _overlap(box, inside)
+            if best is None or covered < best[0]:
+                best = covered, box, (across, up, side)
+        assert best is not None
+        taken.append(best[1])
         axes.annotate(
             name(method),
             (milliseconds, gain.value),
-            xytext=(-8 if left else 8, 5),
+            xytext=best[2][:2],
             textcoords="offset points",
-            ha="right" if left else "left",
+            ha=best[2][2],
+            va="bottom",
             fontsize=8.5,
-            fontweight="bold" if method in ("mrl", "mrlift") else "normal",
+            fontweight="bold" if own else "normal",
         )
 
 
-def curves(results: Results, scales: list[int]) -> Picture:
+def _overlap(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return float(max(width, 0) * max(height, 0))
+
+
+def curves(results: Results) -> Picture:
     """Gain on validation patients over HR pixels seen; the last points are what was tested."""
+    scales = _trained(results)
     drawing = _drawing(4.4 * len(scales) + 1.6, 4.2)
     panels = drawing.subplots(1, len(scales), squeeze=False)[0]
     for axes, scale in zip(panels, scales, strict=True):
@@ -158,7 +224,7 @@ def curves(results: Results, scales: list[int]) -> Picture:
             )
         ends = [q.records[0]["curve"][-1]["gain"] for (_, s), q in results.quality.items()
                 if s == scale and "curve" in q.records[0]]  # fmt: skip
-        axes.set_ylim(min(0.0, *ends) - 0.6, max(ends) + 0.25)
+        axes.set_ylim(min(ends) - max(0.5, np.ptp(ends) / 2), max(ends) + 0.2)
         axes.set(title=f"x{scale}", xlabel="million HR pixels seen")
         axes.grid(alpha=0.2)
     panels[0].set_ylabel("gain over bicubic on validation patients, dB")
@@ -177,29 +243,31 @@ def curves(results: Results, scales: list[int]) -> Picture:
     return _save(drawing, "curves", caption)
 
 
-def figure_3(record: dict[str, Any]) -> Picture:
+def figure_3(results: Results) -> Picture:
     """Two slices: the truth with its zoomed part, then each method's part and its errors."""
+    assert results.figure is not None
+    record = results.figure
     slices = record["slices"]
     methods = list(slices[0]["methods"])
-    columns = 2 + len(methods)
-    drawing = _drawing(1.45 * columns, 3.3 * len(slices))
-    grid = drawing.subplots(2 * len(slices), columns, squeeze=False)
+    columns = -(-(2 + len(methods)) // BANDS)
+    drawing = _drawing(1.75 * columns, 3.75 * BANDS * len(slices))
+    grid = drawing.subplots(2 * BANDS * len(slices), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
     for number, shown in enumerate(slices):
-        upper, lower = grid[2 * number], grid[2 * number + 1]
+        own = grid[2 * BANDS * number : 2 * BANDS * (number + 1)]
+        upper, lower = own[::2].ravel(), own[1::2].ravel()
         truth, (top, left, side) = unpack(shown["truth"]), shown["window"]
         zoomed = truth[top : top + side, left : left + side]
-        _image(upper[0], truth, 0, 1)
-        upper[0].set_title(_short(shown["series"]), fontsize=8)
+        _image(upper[0], truth, truth.max(), _short(shown["series"]))
         _box(upper[0], left, top, side)
-        _image(upper[1], zoomed, 0, zoomed.max())
-        upper[1].set_title("truth", fontsize=8)
-        for axes in lower[:2]:
-            axes.axis("off")
-        for axes, below, method in zip(upper[2:], lower[2:], methods, strict=True):
-            part = unpack(shown["methods"][method]["part"])
-            _image(axes, part, 0, zoomed.max())
-            axes.set_title(f"{name(method)}\n{shown['methods'][method]['psnr']:.2f} dB", fontsize=8)
-            _image(below, np.abs(part - zoomed), 0, ERROR, "magma")
+        _image(upper[1], zoomed, zoomed.max(), "truth")
+        places = zip(upper[2:], lower[2:], methods, strict=False)  # the last may stay empty
+        for axes, below, method in places:
+            result = shown["methods"][method]
+            part = unpack(result["part"])
+            _image(axes, part, zoomed.max(), f"{name(method)}\n{result['psnr']:.2f} dB")
+            _image(below, np.abs(part - zoomed), ERROR, colours="magma")
     caption = (
         f"Figure 3, x{record['scale']}: the framed part of two test slices by every method, with "
         f"the PSNR of the whole slice; below, absolute errors, from 0 (black) to {ERROR:.0%} of "
@@ -225,10 +293,10 @@ def _short(series: str) -> str:
 
 
 def _image(
-    axes: "Axes", image: NDArray[np.float32], low: float, high: float, colours: str = "gray"
+    axes: "Axes", image: NDArray[np.float32], high: float, title: str = "", colours: str = "gray"
 ) -> None:
-    axes.imshow(image, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-    axes.axis("off")
+    axes.imshow(image, cmap=colours, vmin=0, vmax=high, interpolation="nearest")
+    axes.set_title(title, fontsize=8.5)
 
 
 def _box(axes: "Axes", left: int, top: int, side: int) -> None:

@@ -16,10 +16,10 @@ NAMES = {
     "fscwn": "FSCWN",
     "span": "SPAN",
     "edsr": "EDSR-baseline",
-    "mrl": "MRL (the paper's)",
+    "mrl": "MRL (paper)",
     "mrl-single": "MRL, single upsampling",
     "mrl-double": "MRL, double upsampling",
-    "mrlift": "MRL, mrlift's engine",
+    "mrlift": "MRL on mrlift",
 }
 
 TABLE_1: dict[str, Pair] = {

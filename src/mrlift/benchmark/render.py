@@ -5,14 +5,15 @@ A block is what stands between two lines of a Markdown file,
     <!-- bench: NAME -->
     <!-- end bench -->
 
-and holds the table of that name.
+and holds the table or the picture of that name, or nothing as long as there is none.
 """
 
+import os
 import re
 from pathlib import Path
 
 from mrlift.benchmark.claims import claims
-from mrlift.benchmark.figures import pictures
+from mrlift.benchmark.figures import drawable, pictures
 from mrlift.benchmark.report import html
 from mrlift.benchmark.results import Results, load_results
 from mrlift.benchmark.tables import Table, tables
@@ -20,7 +21,11 @@ from mrlift.errors import InputError
 from mrlift.io import replacing
 
 BLOCK = re.compile(r"<!-- bench: ([\w-]+) -->\n.*?<!-- end bench -->", re.DOTALL)
-ABSENT = "*Not measured yet.*\n"
+SEEN = {
+    "quality-time": "PSNR gain over bicubic against milliseconds per slice, every network",
+    "curves": "Validation gain over bicubic against HR pixels seen, every network",
+    "figure3": "Two test slices by every method, with errors",
+}
 
 
 def all_tables(results: Results) -> dict[str, Table]:
@@ -58,33 +63,35 @@ def render(folder: Path, images: Path) -> list[Path]:
     return list(files)
 
 
-def filled(page: str, made: dict[str, Table]) -> str:
-    """A page with its blocks as the tables have them."""
-
-    def block(found: re.Match[str]) -> str:
-        name = found[1]
-        text = f"{made[name].caption}\n\n{made[name].markdown()}" if name in made else ABSENT
-        return f"<!-- bench: {name} -->\n{text}<!-- end bench -->"
-
-    return BLOCK.sub(block, page)
-
-
-def fill(folder: Path, pages: list[Path]) -> list[Path]:
+def fill(folder: Path, images: Path, pages: list[Path]) -> list[Path]:
     """Bring the blocks of `pages` up to date; returns those that changed.
 
     Raises:
         InputError: no results, or a page without a block.
     """
-    made = all_tables(load_results(folder))
+    results = load_results(folder)
     changed = []
     for page in pages:
         old = _text(page)
-        new = filled(old, made)
+        new = filled(old, results, Path(os.path.relpath(images, page.parent)))
         if new != old:
             with replacing(page, overwrite=True) as part:
                 part.write_text(new, encoding="utf-8")
             changed.append(page)
     return changed
+
+
+def filled(page: str, results: Results, images: Path) -> str:
+    """A page with its blocks as the results have them; `images` is the way to pictures."""
+    made = all_tables(results)
+    blocks = {name: f"{table.caption}\n\n{table.markdown()}" for name, table in made.items()}
+    for name in drawable(results):
+        blocks[name] = f"![{SEEN[name]}]({(images / name).as_posix()}.png)\n"
+
+    def block(found: re.Match[str]) -> str:
+        return f"<!-- bench: {found[1]} -->\n{blocks.get(found[1], '')}<!-- end bench -->"
+
+    return BLOCK.sub(block, page)
 
 
 def _text(page: Path) -> str:

@@ -35,12 +35,13 @@ h2 { font-size: 1.25rem; margin: 3rem 0 .6rem; }
 p { max-width: 46rem; }
 .soft, figcaption, caption { color: var(--soft); font-size: .875rem; }
 figure { margin: 1.2rem 0; }
-figure svg { width: 100%; height: auto; max-height: 46rem; }
+figure svg { width: 100%; height: auto; }
 figcaption { max-width: 52rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; margin: 1.2rem 0 1.8rem; }
+table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .4rem; }
-th, td { padding: .38rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
+th, td { padding: .38rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
+td { white-space: nowrap; }
 th { font-weight: 600; vertical-align: bottom; border-bottom: 2px solid var(--line); }
 th:first-child, td:first-child { text-align: left; white-space: nowrap; }
 .words td, .words th { text-align: left; white-space: normal; }
@@ -52,7 +53,10 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); }
 @media print {
   body { padding: 0; max-width: none; font-size: 10pt; }
   h2 { break-after: avoid; } figure, tr { break-inside: avoid; }
-  table { font-size: 7pt; } th, td { padding: .15rem .3rem; } .wide { overflow: visible; }
+  table { font-size: 6.5pt; } th, td { padding: .12rem .25rem; }
+  .wide { overflow: visible; break-inside: avoid; }
+  figure svg { max-height: 150mm; }
+  @page { size: A4 landscape; margin: 12mm; }
 }
 </style>
 </head>
@@ -89,7 +93,6 @@ ORDER = (
     ("Training", ("curves", "training")),
     ("PSNR by other conventions", ("metrics-x2", "metrics-x3", "metrics-x4")),
 )
-WORDS = {"claims", "training"}
 
 
 def html(results: Results, tables: dict[str, Table], pictures: dict[str, Picture]) -> str:
@@ -97,7 +100,7 @@ def html(results: Results, tables: dict[str, Table], pictures: dict[str, Picture
     parts = []
     for title, names in ORDER:
         content = [_figure(pictures[n]) for n in names if n in pictures]
-        content += [_table(tables[n], n in WORDS) for n in names if n in tables]
+        content += [_table(tables[n]) for n in names if n in tables]
         if content:
             parts.append(f"<h2>{title}</h2>\n" + "\n".join(content))
     parts.insert(1, PROTOCOL)
@@ -118,13 +121,13 @@ def _figure(picture: Picture) -> str:
     return f"<figure>{picture.svg}<figcaption>{escape(picture.caption)}</figcaption></figure>"
 
 
-def _table(table: Table, words: bool) -> str:
+def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
     rows = []
     for number, row in enumerate(table.rows):
         cells = "".join(_cell(c) for c in row)
         rows.append(f"<tr{' class=best' if number in table.best else ''}>{cells}</tr>")
-    kind = ' class="words"' if words else ""
+    kind = ' class="words"' if table.words else ""
     return (
         f'<div class="wide"><table{kind}><caption>{escape(table.caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"

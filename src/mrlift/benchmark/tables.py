@@ -22,16 +22,22 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, and text cells. The first column names the rows; `best` are the rows in bold."""
+    """A caption, and text cells. The first column names the rows.
+
+    Attributes:
+        best: numbers of the rows in bold.
+        words: whether the cells are words, not numbers.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     best: frozenset[int] = frozenset()
+    words: bool = False
 
     def markdown(self) -> str:
-        """With a line of numbers on the right."""
-        rule = "|---|" + "---:|" * (len(self.columns) - 1)
+        """Words on the left, numbers on the right."""
+        rule = "|---|" + ("---|" if self.words else "---:|") * (len(self.columns) - 1)
         lines = [_line(self.columns), rule]
         for number, row in enumerate(self.rows):
             cells = tuple(f"**{c}**" for c in row) if number in self.best else row
@@ -148,20 +154,16 @@ def table_3(results: Results) -> Table:
         cells = [name(method)]
         for key in keys:
             entry = results.times[key]["networks"].get(method)
-            cells += (
-                [f"{entry['seconds']:.3f}", f"{entry['multiply_adds'] / 1e9:.2f}"]
-                if entry
-                else [NONE, NONE]
-            )
+            work = f" ({entry['multiply_adds'] / 1e9:.3g})" if entry else ""
+            cells.append(f"{entry['seconds']:.3f}{work}" if entry else NONE)
         cells += [f"{TABLE_3[s][method]:.2f}" if method in TABLE_3[s] else NONE for s in SCALES]
         rows.append(tuple(cells))
     columns = ["network"]
-    for scale, size in keys:
-        columns += [f"x{scale}, HR {size}: s", "10^9 multiply-adds"]
+    columns += [f"x{scale}, HR {size}" for scale, size in keys]
     columns += [f"paper, x{scale}: s" for scale in SCALES]
     one = next(iter(results.times.values()))
     caption = (
-        f"Table 3: seconds per slice, {one['threads']} thread{'s' * (one['threads'] > 1)} of "
+        f"Table 3: seconds per slice (10^9 multiply-adds), {_count(one['threads'], 'thread')} of "
         f"{one['machine']}; medians of {one['rounds']} runs in turn."
     )
     return Table(caption, tuple(columns), tuple(rows))
@@ -222,7 +224,7 @@ def training(results: Results) -> Table:
         curve = record["curve"]
         late = next(p for p in reversed(curve) if p["hr_pixels"] <= 0.75 * curve[-1]["hr_pixels"])
         started = " + ".join(
-            f"{s['lr_pixels'] * 4 / 1e6:.0f}" for s in record["start"]
+            f"{s['lr_pixels'] * 4 / 1e6:.3g}" for s in record["start"]
         )  # from x2 alone
         rates = ", ".join(
             f"{r['rate']:g}: " + (NONE if r["gain"] is None else f"{r['gain']:+.2f}")
@@ -232,7 +234,7 @@ def training(results: Results) -> Table:
             (
                 name(method),
                 f"x{scale}",
-                f"{curve[-1]['hr_pixels'] / 1e6:.0f}" + (f", after {started}" if started else ""),
+                f"{curve[-1]['hr_pixels'] / 1e6:.3g}" + (f", after {started}" if started else ""),
                 f"{record['recipe']['training']['learning_rate']:g}",
                 rates,
                 f"{curve[-1]['gain']:+.2f}",
@@ -250,7 +252,7 @@ def training(results: Results) -> Table:
         "of it in the last quarter",
         "seeds",
     )
-    return Table("How the networks were trained.", columns, tuple(rows))
+    return Table("How the networks were trained.", columns, tuple(rows), words=True)
 
 
 def name(method: str) -> str:
@@ -262,7 +264,14 @@ def _extent(results: Results, scale: int) -> str:
     quality = results.quality["bicubic", scale]
     series = len(quality.records[0]["test"])
     patients = len(np.unique(quality.patients))
-    return f"{len(quality.patients)} slices of {series} series of {patients} patients"
+    return (
+        f"{_count(len(quality.patients), 'slice')} of {series} series of "
+        f"{_count(patients, 'patient')}"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _signed(value: float | None) -> str:

@@ -214,7 +214,7 @@ def _render(folder: Path, images: Path, pages: list[Path]) -> None:
 
     if images != folder:
         _folder(images)
-    for file in [*render(folder, images), *fill(folder, pages)]:
+    for file in [*render(folder, images), *fill(folder, images, pages)]:
         say(str(file))
 
 
