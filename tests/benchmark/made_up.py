@@ -85,7 +85,9 @@ def results(folder):
             if scale == 2 or m not in ("fscwn", "mrl-single", "mrl-double")
         }
         for method, gain in gains.items():
-            _write(folder / "quality" / f"{method}-x{scale}-s0.json", quality(method, scale, gain))
+            seed = "" if method == "bicubic" else "-s0"
+            file = folder / "quality" / f"{method}-x{scale}{seed}.json"
+            _write(file, quality(method, scale, gain))
         for size in (256, 512):
             _write(folder / "time" / f"x{scale}-{size}.json", times(scale, size))
     _write(folder / "figure3.json", figure(["bicubic", *(m for m in GAINS if "-s" not in m)][:9]))

@@ -169,8 +169,8 @@ def _label(axes: "Axes", points: list[tuple[float, Any, str]]) -> None:
     point = axes.figure.dpi / 72  # in pixels
     dots = [axes.transData.transform((x, gain.value)) / point for x, gain, _ in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
-    left, bottom, right, top = axes.bbox.extents / point
-    inside = (left, bottom, right, top)
+    frame = axes.bbox
+    inside = (frame.x0 / point, frame.y0 / point, frame.x1 / point, frame.y1 / point)
     for (milliseconds, gain, method), (x, y) in zip(points, dots, strict=True):
         own = method in ("mrl", "mrlift")
         width, height = (5.6 if own else 4.9) * len(name(method)), 10
