@@ -15,15 +15,17 @@ from runs import phantom_store  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from mrlift.benchmark import contest as contest_module  # noqa: E402
-from mrlift.benchmark import protocol  # noqa: E402
+from mrlift.benchmark import protocol, visual  # noqa: E402
 from mrlift.benchmark.contest import Contest, trained  # noqa: E402
 from mrlift.benchmark.evaluation import FIGURES, evaluate, figures, find_tests, wrap  # noqa: E402
+from mrlift.benchmark.figures import unpack  # noqa: E402
 from mrlift.benchmark.protocol import Budget, exists, recipe  # noqa: E402
 from mrlift.cli import app  # noqa: E402
-from mrlift.errors import ConfigError  # noqa: E402
+from mrlift.errors import ConfigError, DivergenceError  # noqa: E402
 from mrlift.inference.engines import bicubic_engine  # noqa: E402
 from mrlift.io import save  # noqa: E402
 from mrlift.networks import NETWORKS  # noqa: E402
+from mrlift.training.loop import Run  # noqa: E402
 from mrlift.training.store import SliceStore  # noqa: E402
 from mrlift.volume import Volume  # noqa: E402
 
@@ -142,6 +144,61 @@ class TestContest:
         assert {"machine", "commit", "date", "recipe", "parameters"} <= set(record)
         model = trained(tmp_path / "runs/espcn-x4-s0", "espcn")
         assert model.engine(np.zeros((1, 8, 9), np.float32)).shape == (1, 32, 36)
+        (tmp_path / "quality/espcn-x4-s0.json").unlink()
+        shutil.rmtree(tmp_path / "runs/espcn-x4-s0")
+        shutil.rmtree(tmp_path / "runs/espcn-x2-s0")
+        with pytest.raises(ConfigError, match="which is gone"):
+            part.run("espcn", 4, 0)
+
+    def test_a_rate_that_diverges_is_ruled_out(self, material, tmp_path, monkeypatch):
+        """In its trial, or over the whole budget; the next best is taken."""
+        monkeypatch.setattr(contest_module, "RATES", (3e-3, 2e-3, 1e-3))
+        advance = Run.advance
+
+        def diverging(run):
+            rate = run.recipe.training.learning_rate
+            if rate == 3e-3 or (rate == best[0] and "rate" not in run.folder.name):
+                raise DivergenceError("not finite")
+            return advance(run)
+
+        best = [0.0]
+        part = contest(material, tmp_path)
+        monkeypatch.setattr(Run, "advance", diverging)
+        rates = part._rates("espcn", 0)
+        assert rates[0]["gain"] is None
+        order = sorted(rates[1:], key=lambda r: r["gain"])
+        best[0] = order[-1]["rate"]
+        assert part.bicubic(2)
+        assert part.run("espcn", 2, 0)
+        record = json.loads((tmp_path / "quality/espcn-x2-s0.json").read_text())
+        assert record["recipe"]["training"]["learning_rate"] == order[0]["rate"]
+        assert sum(r["gain"] is None for r in record["rates"]) == 2
+
+    def test_figure_3_shows_what_was_tested(self, material, tmp_path, monkeypatch):
+        monkeypatch.setattr(contest_module, "RATES", (1e-3,))
+        part = contest(material, tmp_path)
+        assert part.bicubic(2)
+        with pytest.raises(ConfigError, match="run table2"):
+            visual.compare(part, 2)
+        assert part.run("espcn", 2, 0)
+        monkeypatch.setattr(visual, "SIDE", 40)
+        shown = visual.compare(part, 2)["slices"]
+        assert [s["series"] for s in shown] == ["p1_t1", "p2_t1"]
+        assert set(shown[0]["methods"]) == {"bicubic", "espcn"}
+        top, left, side = shown[0]["window"]
+        truth = unpack(shown[0]["truth"])[top : top + side, left : left + side]
+        part_of_bicubic = unpack(shown[0]["methods"]["bicubic"]["part"])
+        assert truth.shape == part_of_bicubic.shape == (40, 40)
+        assert np.abs(truth - part_of_bicubic).mean() < 0.1
+        assert np.corrcoef(truth.ravel(), part_of_bicubic.ravel())[0, 1] > 0.9
+
+
+def test_the_busiest_part_is_where_the_detail_is():
+    image = np.full((50, 60), 0.5)
+    image[31:36, 12:19] = np.random.default_rng(0).random((5, 7))
+    top, left = visual.busiest(image, 12)
+    assert top <= 30 < 36 <= top + 12
+    assert left <= 11 < 19 <= left + 12
 
     def test_another_budget_does_not_mix_in(self, material, tmp_path, monkeypatch):
         monkeypatch.setattr(contest_module, "RATES", (1e-3,))

@@ -70,7 +70,8 @@ class Contest:
         """Train and test a network, or what is left to do; returns whether the result is there.
 
         Raises:
-            ConfigError: the folder holds runs by another recipe.
+            ConfigError: the folder holds runs by another recipe, or every rate diverged.
+            DivergenceError: at x3 or x4, where the rate is that of x2.
         """
         name = f"{method}-x{scale}-s{seed}"
         file = self.folder / "quality" / f"{name}.json"
@@ -79,15 +80,18 @@ class Contest:
         rates = self._rates(method, seed)
         if rates is None:
             return False
-        best = max(rates, key=lambda r: -math.inf if r["gain"] is None else r["gain"])
-        settings = recipe(method, scale, best["rate"], self.budget.hr_pixels, seed)
+        settings = recipe(method, scale, _best(rates, name), self.budget.hr_pixels, seed)
         if file.exists():
             _check(file, settings)
             return True
-        start = None
-        if scale != FIRST:
-            start = self.folder / "runs" / f"{method}-x{FIRST}-s{seed}"
-        run = self._train(settings, name, CURVE, start)
+        try:
+            run = self._train(settings, name, CURVE, self._start(method, scale, seed))
+        except DivergenceError:
+            if scale != FIRST:
+                raise
+            self._drop(method, seed, rates, settings.training.learning_rate)
+            shutil.rmtree(self.folder / "runs" / name)
+            return self.run(method, scale, seed)
         if run is None:
             return False
         record = {
@@ -141,6 +145,25 @@ class Contest:
             shutil.rmtree(self.folder / "runs" / f"{method}-x{FIRST}-s{seed}-rate-{rate:g}")
         return rates
 
+    def _drop(self, method: str, seed: int, rates: list[dict[str, Any]], rate: float) -> None:
+        """Rule out a rate that went well in its trial and not over the whole budget."""
+        self.report(f"{method}: the rate {rate:g} diverged and is ruled out")
+        file = self.folder / "rates" / f"{method}-s{seed}.json"
+        left = [r | {"gain": None} if r["rate"] == rate else r for r in rates]
+        write(file, json.loads(file.read_text(encoding="utf-8")) | {"rates": left})
+
+    def _start(self, method: str, scale: int, seed: int) -> Path | None:
+        """The network's own run at x2, for other scales."""
+        if scale == FIRST:
+            return None
+        start = self.folder / "runs" / f"{method}-x{FIRST}-s{seed}"
+        if not (start / CHECKPOINT).exists():
+            raise ConfigError(
+                f"x{scale} starts from the checkpoint in {start}, which is gone. Remove "
+                f"quality/{start.name}.json to have it trained again."
+            )
+        return start
+
     def _train(
         self, settings: Recipe, name: str, validations: int, start: Path | None = None
     ) -> Run | None:
@@ -186,6 +209,14 @@ def trained(run: Path, method: str) -> Model:
     network = build_network(checkpoint.recipe.network)
     network.load_state_dict(checkpoint.average)
     return wrap(module_engine(network), checkpoint.recipe.network.scale, method)
+
+
+def _best(rates: list[dict[str, Any]], name: str) -> float:
+    """The rate with the highest validation gain."""
+    sound = {r["rate"]: r["gain"] for r in rates if r["gain"] is not None}
+    if not sound:
+        raise ConfigError(f"{name}: training diverged with every rate of the protocol.")
+    return float(max(sound, key=lambda rate: sound[rate]))
 
 
 def write(file: Path, record: dict[str, Any]) -> None:
