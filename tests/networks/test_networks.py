@@ -61,7 +61,7 @@ class TestLayerLists:
         """As the paper of the multi-resolution network says of it in section 3.4."""
         layers = kinds(NETWORKS["fsrcnn"](2))
         assert [k[3] for k in layers] == [5, 1, 3, 3, 3, 3, 1, 9]
-        assert [k[0] for k in layers].count("ConvTranspose2d") == 1
+        assert [k[0] for k in layers].count("ImageDeconv") == 1
         network = NETWORKS["fsrcnn"](2)
         weights = sum(p.numel() for p in network.parameters() if p.dim() == 4)
         assert weights == 12_464
@@ -70,7 +70,7 @@ class TestLayerLists:
     def test_de_cnn_readings(self, depth, convolutions):
         layers = kinds(NETWORKS["de-cnn"](2, depth=depth))
         assert len(layers) == convolutions + 1
-        assert layers[0] == ("ConvTranspose2d", 1, 1, 9)
+        assert layers[0] == ("ImageDeconv", 1, 1, 9)
 
     def test_fscwn_grows_wider_and_pools(self):
         network = NETWORKS["fscwn"](2)
@@ -149,6 +149,34 @@ class TestSizesAndGrids:
         inner = slice(4, -4)
         expected = bicubic_up(image, 2, grid)
         np.testing.assert_allclose(ours[inner, inner], expected[inner, inner], atol=1e-6)
+
+
+class TestMixedPrecision:
+    @pytest.mark.parametrize(("name", "scale"), PAIRS)
+    def test_an_image_keeps_its_precision(self, name, scale):
+        """A small change of the slice shows in the result, as no image in bfloat16 would let it."""
+        torch.manual_seed(0)
+        network = NETWORKS[name](scale).eval()
+        x = 0.5 + 0.001 * torch.rand(1, 1, 12, 12)
+        read = []
+        first = next(m for m in network.modules() if _reads_image(m))
+        first.register_forward_hook(
+            lambda _, given, made: read.append((given[0].dtype, made.dtype))
+        )
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            made = _see(network, x)
+        assert read[0] == (torch.float32, torch.float32)
+        assert made.dtype == torch.float32
+
+
+def _reads_image(module):
+    return getattr(module, "in_channels", 0) == 1 or (
+        isinstance(module, ReparameterisedConv) and module.skip.in_channels == 1
+    )
+
+
+def _see(network, x):
+    return network.outputs(x)[0] if hasattr(network, "outputs") else network(x)
 
 
 class TestSpan:

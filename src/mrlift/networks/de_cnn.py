@@ -8,7 +8,7 @@ multi-resolution network implies when it calls it as deep as its own 20 layers.
 import torch
 from torch import Tensor, nn
 
-from mrlift.networks.layers import bicubic_kernel, check_scale, deconvolution, he_start
+from mrlift.networks.layers import ImageConv, bicubic_kernel, check_scale, deconvolution, he_start
 from mrlift.resampling import Grid
 
 
@@ -31,10 +31,10 @@ class DeCNN(nn.Module):
         super().__init__()
         check_scale(scale)
         self.deconv = deconvolution(1, 1, 9, scale, grid)
-        layers: list[nn.Module] = [nn.Conv2d(1, channels, 3, padding=1), nn.ReLU()]
+        layers: list[nn.Module] = [ImageConv(1, channels, 3, padding=1), nn.ReLU()]
         for _ in range(depth - 2):
             layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]
-        self.residual = nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, padding=1))
+        self.residual = nn.Sequential(*layers, ImageConv(channels, 1, 3, padding=1))
         self._start(scale, grid)
 
     def forward(self, x: Tensor) -> Tensor:

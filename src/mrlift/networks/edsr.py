@@ -6,7 +6,7 @@ super-resolution", CVPR Workshops 2017, sections 3.1-3.2 and table 1: 16 blocks 
 
 from torch import Tensor, nn
 
-from mrlift.networks.layers import check_scale
+from mrlift.networks.layers import ImageConv, check_scale
 
 
 class ResidualBlock(nn.Module):
@@ -37,7 +37,7 @@ class EDSR(nn.Module):
     def __init__(self, scale: int, *, blocks: int = 16, channels: int = 64) -> None:
         super().__init__()
         check_scale(scale)
-        self.head = nn.Conv2d(1, channels, 3, padding=1)
+        self.head = ImageConv(1, channels, 3, padding=1)
         self.body = nn.Sequential(
             *(ResidualBlock(channels) for _ in range(blocks)), _convolution(channels)
         )
@@ -45,7 +45,7 @@ class EDSR(nn.Module):
         up: list[nn.Module] = []
         for step in steps:
             up += [_convolution(channels, channels * step**2), nn.PixelShuffle(step)]
-        self.tail = nn.Sequential(*up, nn.Conv2d(channels, 1, 3, padding=1))
+        self.tail = nn.Sequential(*up, ImageConv(channels, 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, 1, h, w) -> (b, 1, H, W)."""

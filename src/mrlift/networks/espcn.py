@@ -6,7 +6,7 @@ sub-pixel convolutional neural network", CVPR 2016, section 3.1 and the tanh of 
 
 from torch import Tensor, nn
 
-from mrlift.networks.layers import check_scale
+from mrlift.networks.layers import ImageConv, check_scale
 
 
 class ESPCN(nn.Module):
@@ -23,11 +23,11 @@ class ESPCN(nn.Module):
         super().__init__()
         check_scale(scale)
         self.layers = nn.Sequential(
-            nn.Conv2d(1, 64, 5, padding=2),
+            ImageConv(1, 64, 5, padding=2),
             nn.Tanh(),
             nn.Conv2d(64, 32, 3, padding=1),
             nn.Tanh(),
-            nn.Conv2d(32, scale**2, 3, padding=1),
+            ImageConv(32, scale**2, 3, padding=1),
             nn.PixelShuffle(scale),
         )
 

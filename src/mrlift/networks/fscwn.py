@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mrlift.networks.layers import Bicubic, check_scale, he_start
+from mrlift.networks.layers import Bicubic, ImageConv, check_scale, he_start
 from mrlift.resampling import Grid
 
 SHALLOW = 128
@@ -53,12 +53,12 @@ class FSCWN(nn.Module):
         if grid != "edges":
             raise ValueError("pooling by 2 needs an even HR size: the edges grid, not the paper's")
         self.up = Bicubic(scale, grid)
-        self.shallow = nn.Conv2d(1, SHALLOW, 3, padding=1)
+        self.shallow = ImageConv(1, SHALLOW, 3, padding=1)
         self.pool = nn.AvgPool2d(2)
         widths = [SHALLOW, *(width for width in WIDTHS for _ in range(blocks))]
         self.blocks = nn.ModuleList(WideBlock(before, width) for before, width in pairwise(widths))
         self.deconv = nn.ConvTranspose2d(WIDTHS[-1], SHALLOW, 4, 2, padding=1)
-        self.last = nn.Conv2d(SHALLOW, 1, 3, padding=1)
+        self.last = ImageConv(SHALLOW, 1, 3, padding=1)
         he_start(self)
         nn.init.zeros_(self.last.weight)  # it starts as interpolation
 

@@ -6,7 +6,7 @@ network", ECCV 2016, section 3.2.
 
 from torch import Tensor, nn
 
-from mrlift.networks.layers import check_scale, deconvolution, he_start
+from mrlift.networks.layers import ImageConv, check_scale, deconvolution, he_start
 from mrlift.resampling import Grid
 
 
@@ -35,7 +35,7 @@ class FSRCNN(nn.Module):
     ) -> None:
         super().__init__()
         check_scale(scale)
-        layers: list[nn.Module] = [nn.Conv2d(1, features, 5, padding=2), nn.PReLU(features)]
+        layers: list[nn.Module] = [ImageConv(1, features, 5, padding=2), nn.PReLU(features)]
         layers += [nn.Conv2d(features, shrunk, 1), nn.PReLU(shrunk)]
         for _ in range(mappings):
             layers += [nn.Conv2d(shrunk, shrunk, 3, padding=1), nn.PReLU(shrunk)]

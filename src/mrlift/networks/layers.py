@@ -31,6 +31,29 @@ def check_scale(scale: int, allowed: tuple[int, ...] = SCALES) -> None:
         raise ValueError(f"scale must be {words}, not {scale}")
 
 
+class ImageConv(nn.Conv2d):
+    """A convolution that reads or writes an image: in single precision also in mixed training.
+
+    bfloat16 has 8 bits, and an image has more. Features may have fewer: many are summed up.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `nn.Conv2d`."""
+        with torch.autocast(x.device.type, enabled=False):
+            y: Tensor = super().forward(x.float())
+        return y
+
+
+class ImageDeconv(nn.ConvTranspose2d):
+    """The same for a transposed convolution."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """As `nn.ConvTranspose2d`."""
+        with torch.autocast(x.device.type, enabled=False):
+            y: Tensor = super().forward(x.float(), output_size)
+        return y
+
+
 def deconvolution(
     channels: int, out: int, kernel: int, scale: int, grid: Grid
 ) -> nn.ConvTranspose2d:
@@ -40,7 +63,7 @@ def deconvolution(
     """
     twice_padding = kernel - (scale if grid == "edges" else 1)
     padding = -(-twice_padding // 2)
-    return nn.ConvTranspose2d(
+    return ImageDeconv(
         channels, out, kernel, scale, padding=padding, output_padding=twice_padding % 2
     )
 

@@ -8,7 +8,7 @@ to 3.3. 52 channels and 6 blocks are SPAN, 48 channels are its SPAN-S.
 import torch
 from torch import Tensor, nn
 
-from mrlift.networks.layers import check_scale
+from mrlift.networks.layers import ImageConv, check_scale
 
 GAIN = 2  # how much wider a convolution is while it is trained
 
@@ -35,7 +35,9 @@ class ReparameterisedConv(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         """(b, channels, h, w) -> (b, out, h, w)."""
         weight, bias = self._merged or self.merged()
-        return nn.functional.conv2d(u, weight, bias, padding=1)
+        mixed = torch.is_autocast_enabled(u.device.type) and u.shape[1] > 1  # not on an image
+        with torch.autocast(u.device.type, enabled=mixed):
+            return nn.functional.conv2d(u, weight, bias, padding=1)
 
     def merged(self) -> tuple[Tensor, Tensor]:
         """Kernel (out, channels, 3, 3) and bias (out) of the one convolution."""
@@ -92,7 +94,7 @@ class SPAN(nn.Module):
         self.blocks = nn.ModuleList(Block(channels) for _ in range(blocks))
         self.tail = ReparameterisedConv(channels, channels)
         self.fuse = nn.Conv2d(4 * channels, channels, 1)
-        self.up = nn.Sequential(nn.Conv2d(channels, scale**2, 3, padding=1), nn.PixelShuffle(scale))
+        self.up = nn.Sequential(ImageConv(channels, scale**2, 3, padding=1), nn.PixelShuffle(scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, 1, h, w) -> (b, 1, H, W)."""

@@ -6,7 +6,7 @@ networks", IEEE TPAMI 38(2):295-307, 2016, the network 9-1-5 of section 4.1.
 
 from torch import Tensor, nn
 
-from mrlift.networks.layers import Bicubic, he_start
+from mrlift.networks.layers import Bicubic, ImageConv, he_start
 from mrlift.resampling import Grid
 
 
@@ -26,11 +26,11 @@ class SRCNN(nn.Module):
     def __init__(self, scale: int, *, grid: Grid = "edges") -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(1, 64, 9, padding=4),  # patch extraction
+            ImageConv(1, 64, 9, padding=4),  # patch extraction
             nn.ReLU(),
             nn.Conv2d(64, 32, 1),  # non-linear mapping
             nn.ReLU(),
-            nn.Conv2d(32, 1, 5, padding=2),  # reconstruction
+            ImageConv(32, 1, 5, padding=2),  # reconstruction
         )
         self.up = Bicubic(scale, grid)
         he_start(self)
