@@ -181,6 +181,7 @@ class TestContest:
         with pytest.raises(ConfigError, match="run table2"):
             visual.compare(part, 2)
         assert part.run("espcn", 2, 0)
+        assert visual.compare(part, 2)["slices"][0]["window"][2] == 48  # all that there is
         monkeypatch.setattr(visual, "SIDE", 40)
         shown = visual.compare(part, 2)["slices"]
         assert [s["series"] for s in shown] == ["p1_t1", "p2_t1"]

@@ -18,7 +18,7 @@ from mrlift.inference.pipeline import upscale
 from mrlift.inference.zoo import Model
 from mrlift.volume import Volume
 
-SIDE = 72  # HR samples a side of the part that is shown
+SIDE = 72  # HR samples a side of the part that is shown, if the slice has as many
 
 
 def compare(contest: Contest, scale: int) -> dict[str, Any]:
@@ -52,17 +52,18 @@ def _slice(contest: Contest, number: int, scale: int, models: dict[str, Model]) 
     kept = [i for i, a in enumerate(stack) if foreground_share(a, unit) >= FOREGROUND_SHARE]
     index = kept[len(kept) // 2]
     truth = stack[index] / peak
-    top, left = busiest(truth, SIDE)
+    side = min(SIDE, *truth.shape)
+    top, left = busiest(truth, side)
     shown = {}
     for method, model in models.items():
         contest.report(f"figure 3, {method}: {name}")
         sr = upscale(_alone(lr, index), scale, model, whole=True).slices()[0] / peak
-        part = pack(sr[top : top + SIDE, left : left + SIDE])
+        part = pack(sr[top : top + side, left : left + side])
         shown[method] = {"psnr": _psnr(contest, method, scale, name, index), "part": part}
     return {
         "series": name,
         "slice": index,
-        "window": [top, left, SIDE],
+        "window": [top, left, side],
         "truth": pack(truth),
         "methods": shown,
     }
