@@ -7,7 +7,7 @@ A folder of results holds
     runs/METHOD-xN-sSEED/           checkpoints; not to be published
 
 The learning rate is chosen at x2 and kept at x3 and x4, which start from the x2 network: layers of
-equal shape are taken over.
+equal shape are taken over, see `mrlift.training.growth`.
 """
 
 import json

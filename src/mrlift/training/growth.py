@@ -5,7 +5,8 @@ many per minute. Following the idea of Net2Net (Chen, Goodfellow and Shlens, ICL
 channels start with random inputs and zero weights towards everything that existed before; new
 units copy the last one and enter the sum with weight zero.
 
-Other networks take over every layer that has the same shape, as at another scale.
+Other networks take over every layer that has the same shape, but for a transposed convolution
+with another stride: its taps lie elsewhere.
 """
 
 import torch
@@ -29,9 +30,18 @@ def begin_from(network: nn.Module, trained: nn.Module) -> None:
         ours, theirs = type(network).__name__, type(trained).__name__
         raise ModelError(f"A network {theirs} cannot start a network {ours}.")
     known = trained.state_dict()
+    strides = _strides(trained)
+    elsewhere = {layer for layer, stride in _strides(network).items() if strides[layer] != stride}
     for name, new in network.state_dict().items():
-        if name in known and known[name].shape == new.shape:
+        fits = name in known and known[name].shape == new.shape
+        if fits and name.rpartition(".")[0] not in elsewhere:
             new.copy_(known[name])
+
+
+def _strides(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of the transposed convolutions, by name."""
+    layers = network.named_modules()
+    return {name: m.stride for name, m in layers if isinstance(m, nn.ConvTranspose2d)}
 
 
 @torch.no_grad()
