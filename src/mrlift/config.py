@@ -41,13 +41,16 @@ def from_table(kind: type[T], table: object, section: str = "") -> T:
     """The dataclass `kind` from the nested dictionary that TOML holds.
 
     Fields may be str, bool, int, float, Literal, dataclasses, tuples and dictionaries of these,
-    and any of them or None. `section` is the name of the table in messages.
+    and any of them or None. `section` is the name of the table in messages. A class with a static
+    method `variant` is asked by it which of its subclasses the table is for.
 
     Raises:
         ConfigError: an unknown, missing or ill-typed entry.
     """
     if not isinstance(table, dict):
         raise ConfigError(f"{section} = {table!r}: expected a table, [{section}].")
+    variant = getattr(kind, "variant", None)
+    kind = variant(table) if variant else kind
     where = f"[{section}]" if section else "the top level"
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in table:
@@ -67,8 +70,8 @@ def from_table(kind: type[T], table: object, section: str = "") -> T:
 def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401
     """`value` as the type `hint`."""
     origin, inner = get_origin(hint), get_args(hint)
-    if origin is UnionType:  # X | None: TOML has no null, so what is stated is an X
-        return _value(inner[0], value, key)
+    if origin is UnionType:  # X | None; TOML has no null, but a checkpoint has
+        return None if value is None else _value(inner[0], value, key)
     if dataclasses.is_dataclass(hint):
         return from_table(hint, value, key)  # type: ignore[arg-type]
     if origin is Literal:

@@ -5,7 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="networks need the train extra")
 
-from mrlift.networks.mrl import MRL, bicubic_kernel  # noqa: E402
+from mrlift.networks.layers import bicubic_kernel  # noqa: E402
+from mrlift.networks.mrl import MRL  # noqa: E402
 from mrlift.resampling import bicubic_up, hr_size  # noqa: E402
 
 

@@ -30,6 +30,12 @@ class TestRecipes:
             ({"network": {"grid": "corner"}}, "expected one of 'edges', 'paper'"),
             ({"network": {"scale": 5}}, "must be 2, 3 or 4"),
             ({"network": 3}, "expected a table"),
+            ({"network": {"name": "srcn"}}, "Did you mean 'srcnn'"),
+            ({"network": {"unit": 3}}, "Did you mean 'units'"),
+            ({"network": {"name": "edsr", "chanels": 3}}, "Did you mean 'channels'"),
+            ({"network": {"name": "espcn", "units": 3}}, "Unknown key 'units'"),
+            ({"network": {"name": "edsr", "blocks": "3"}}, "expected int, found str"),
+            ({"network": {"units": 0}}, "must be positive"),
             ({"training": {"batch": 0}}, "must be positive"),
             ({"training": {"warmup": 1.0}}, r"in \[0, 1\)"),
             ({"data": {"rescale": ["a"]}}, "expected float, found str"),
@@ -61,7 +67,7 @@ class TestRecipes:
         """Sections 2.1 to 3.1, number by number."""
         for scale, (patch, step) in {2: (14, 11), 3: (10, 7), 4: (8, 6)}.items():
             settings = load_recipe(ROOT / "recipes" / f"paper-x{scale}.toml")
-            assert settings.network == NetworkConfig(scale=scale, grid="paper")
+            assert settings.network == NetworkConfig.variant({})(scale=scale, grid="paper")
             assert (settings.data.lr_patch, settings.data.lr_step) == (patch, step)
             training = settings.training
             assert (training.optimiser, training.momentum) == ("sgd", 0.9)

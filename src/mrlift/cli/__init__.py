@@ -23,6 +23,7 @@ from mrlift.cli import (
     info,
     models,
     node,
+    tables,  # noqa: F401 # adds to bench
     train,
     upscale,
     view,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrlift.errors import ModelError
 from mrlift.graph import Graph, Node, parts, read_graph
@@ -37,21 +37,34 @@ def torch_engine(weights: Path, threads: int = 0) -> Run:
     return run
 
 
+def module_engine(network: nn.Module) -> Run:
+    """Any network as an engine, in eager torch on the CPU, with the threads that torch has."""
+    network.eval()
+    return lambda slices: _numpy(network, slices, 0)
+
+
 def paper_engine(weights: Path, network: dict[str, Any], threads: int = 0) -> Run:
     """The network in eager torch with one deconvolution for each y_i, as eq. 1-4 say.
 
     The measure of speed, not a way to work: the same result as every engine, later. Arguments and
     errors are those of `stored_network`; `threads` as for `torch_engine`.
     """
-    module = stored_network(weights, network)
+    forward = as_written(stored_network(weights, network))
+    return lambda slices: _numpy(forward, slices, threads)
+
+
+def as_written(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A network's forward pass as its paper writes it: that of MRL sums N deconvolutions, eq. 4."""
+    if not isinstance(network, MRL) or network.upsampling != "multi":
+        return network
 
     def forward(x: Tensor) -> Tensor:
         y_hat = torch.zeros(())
-        for share, y in zip(module.weights, module.images(x), strict=True):
+        for share, y in zip(network.weights, network.images(x), strict=True):
             y_hat = y_hat + share * y
         return y_hat
 
-    return lambda slices: _numpy(forward, slices, threads)
+    return forward
 
 
 def stored_network(weights: Path, network: dict[str, Any]) -> MRL:

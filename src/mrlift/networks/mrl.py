@@ -10,11 +10,11 @@ learning" (Xia Hao, Cai Nian, Wang Ping, Wang Han, J. Guangdong Univ. Technol. 3
 from collections.abc import Iterator
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mrlift.resampling import Grid, cubic
+from mrlift.networks.layers import bicubic_kernel, check_scale, he_start
+from mrlift.resampling import Grid
 
 Upsampling = Literal["multi", "double", "single"]
 
@@ -69,8 +69,7 @@ class MRL(nn.Module):
         upsampling: Upsampling = "multi",
     ) -> None:
         super().__init__()
-        if scale not in KERNELS[grid]:
-            raise ValueError(f"scale must be 2, 3 or 4, not {scale}")
+        check_scale(scale)
         kernel = kernel or KERNELS[grid][scale]
         twice_padding = kernel - (scale if grid == "edges" else 1)
         if twice_padding < 0 or twice_padding % 2:
@@ -170,10 +169,7 @@ class MRL(nn.Module):
         Its x channel starts as the bicubic kernel and its U channels at zero, so that the
         untrained network is bicubic interpolation.
         """
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        he_start(self)
         nn.init.zeros_(self._bias())
         if self.upsampling == "single":
             nn.init.kaiming_normal_(self.deconv.weight, nonlinearity="linear")
@@ -182,16 +178,3 @@ class MRL(nn.Module):
         kernel = bicubic_kernel(self.scale, self.grid, self.deconv.kernel_size[0])
         with torch.no_grad():
             self.deconv.weight[-1, 0] = torch.from_numpy(kernel)
-
-
-def bicubic_kernel(scale: int, grid: Grid, size: int) -> np.ndarray:
-    """The (size, size) transposed-convolution kernel of bicubic interpolation, float32.
-
-    Where `size` is too small to hold all taps (9x9 at x3 and x4 on the paper grid) each phase is
-    renormalised, so that a constant image stays constant.
-    """
-    offset = (np.arange(size) - (size - 1) / 2) / scale  # LR samples from the kernel's centre
-    taps = cubic(offset)
-    phase = np.arange(size) % scale
-    taps /= np.bincount(phase, weights=taps)[phase]
-    return np.outer(taps, taps).astype(np.float32)

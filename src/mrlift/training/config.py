@@ -1,24 +1,55 @@
 """A training recipe: one complete TOML file, read into frozen dataclasses."""
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, make_dataclass
+from functools import cache
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
+
+from torch import nn
 
 from mrlift.config import from_table, load_toml
 from mrlift.errors import ConfigError
+from mrlift.networks import NETWORKS
+from mrlift.resampling import Grid
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Arguments of `mrlift.networks.MRL` and the file name under which it is known."""
+    """A network by its name in `NETWORKS`; the subclass of each holds its own arguments too."""
 
-    name: Literal["mrl"] = "mrl"
+    name: str = "mrl"
     scale: int = 2
-    units: int = 9
-    channels: int = 128
-    grid: Literal["edges", "paper"] = "edges"
-    shared_units: bool = False
-    upsampling: Literal["multi", "double", "single"] = "multi"
+    grid: Grid = "edges"
+
+    @staticmethod
+    def variant(table: dict[str, Any]) -> type["NetworkConfig"]:
+        """The class that has what the constructor of the network in `table` takes.
+
+        Raises:
+            ConfigError: there is no network of that name.
+        """
+        name = table.get("name", "mrl")
+        if name not in NETWORKS:
+            near = difflib.get_close_matches(str(name), NETWORKS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(NETWORKS)}."
+            raise ConfigError(f"network.name = {name!r}: there is no such network. {hint}")
+        return _config_of(NETWORKS[name])
+
+
+@cache
+def _config_of(network: Callable[..., nn.Module]) -> type[NetworkConfig]:
+    """`NetworkConfig` with a field for each keyword of a network's constructor."""
+    made_by = network.__init__ if isinstance(network, type) else network  # type: ignore[misc]
+    hints = get_type_hints(made_by)
+    own = [
+        (p.name, hints.get(p.name, type(p.default)), field(default=p.default))
+        for p in signature(network).parameters.values()
+        if p.kind is Parameter.KEYWORD_ONLY and p.name != "grid"
+    ]
+    return make_dataclass("NetworkConfig", own, bases=(NetworkConfig,), frozen=True)
 
 
 @dataclass(frozen=True)
@@ -70,7 +101,7 @@ class Recipe:
         ConfigError: a value outside of its range.
     """
 
-    network: NetworkConfig = NetworkConfig()
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig.variant({})())
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
     card: CardConfig = CardConfig()
@@ -79,7 +110,9 @@ class Recipe:
         network, data, training = self.network, self.data, self.training
         ranges = {
             "network.scale must be 2, 3 or 4": network.scale in (2, 3, 4),
-            "network.units and channels must be positive": min(network.units, network.channels) > 0,
+            "whole numbers in [network] must be positive": all(
+                v > 0 for v in asdict(network).values() if type(v) is int
+            ),
             "k-space degradation exists on the edges grid only": data.degradation == "bicubic"
             or network.grid == "edges",
             "data.noise must hold shares 0 <= a <= b < 1": 0 <= data.noise[0] <= data.noise[1] < 1,

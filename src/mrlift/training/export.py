@@ -33,9 +33,14 @@ def export(checkpoint: Checkpoint, weights: Path) -> Card:
     result is compared with torch holding the same rounded weights.
 
     Raises:
-        ModelError: ONNX Runtime and torch differ by more than `PARITY`.
+        ModelError: ONNX Runtime and torch differ by more than `PARITY`, or another network.
     """
     network = build_network(checkpoint.recipe.network)
+    if not isinstance(network, MRL):
+        raise ModelError(
+            f"Only the network mrl is exported; {checkpoint.recipe.network.name} is there to be "
+            "compared with, by `mrlift bench`."
+        )
     network.load_state_dict({k: v.half().float() for k, v in checkpoint.average.items()})
     network.eval()
     graph = _to_onnx(network)

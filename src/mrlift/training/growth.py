@@ -1,15 +1,47 @@
-"""Start a large MRL network from a trained smaller one without changing its output.
+"""Start a network from a trained one: a larger MRL network without changing its output.
 
 Pixels seen count for more than capacity early in training, and a small network sees ten times as
 many per minute. Following the idea of Net2Net (Chen, Goodfellow and Shlens, ICLR 2016), new
 channels start with random inputs and zero weights towards everything that existed before; new
 units copy the last one and enter the sum with weight zero.
+
+Other networks take over every layer that has the same shape, but for a transposed convolution
+with another stride: its taps lie elsewhere.
 """
 
 import torch
+from torch import nn
 
 from mrlift.errors import ModelError
 from mrlift.networks.mrl import MRL
+
+
+@torch.no_grad()
+def begin_from(network: nn.Module, trained: nn.Module) -> None:
+    """Start `network` from `trained`, of the same class.
+
+    Raises:
+        ModelError: they are of different classes, or as `grow` says.
+    """
+    if isinstance(network, MRL) and isinstance(trained, MRL):
+        grow(network, trained)
+        return
+    if type(network) is not type(trained):
+        ours, theirs = type(network).__name__, type(trained).__name__
+        raise ModelError(f"A network {theirs} cannot start a network {ours}.")
+    known = trained.state_dict()
+    strides = _strides(trained)
+    elsewhere = {layer for layer, stride in _strides(network).items() if strides[layer] != stride}
+    for name, new in network.state_dict().items():
+        fits = name in known and known[name].shape == new.shape
+        if fits and name.rpartition(".")[0] not in elsewhere:
+            new.copy_(known[name])
+
+
+def _strides(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of the transposed convolutions, by name."""
+    layers = network.named_modules()
+    return {name: m.stride for name, m in layers if isinstance(m, nn.ConvTranspose2d)}
 
 
 @torch.no_grad()

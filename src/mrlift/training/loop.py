@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,11 @@ from mrlift.inference.zoo import find_weights
 from mrlift.metrics import psnr
 from mrlift.networks import NETWORKS
 from mrlift.networks.engine import stored_network
-from mrlift.networks.mrl import MRL
 from mrlift.resampling import bicubic_up, filled_size
 from mrlift.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mrlift.training.config import NetworkConfig, Recipe, TrainingConfig
 from mrlift.training.curves import Curves
-from mrlift.training.growth import grow
+from mrlift.training.growth import begin_from
 from mrlift.training.losses import Objective
 from mrlift.training.patches import Image, PatchSampler
 from mrlift.training.store import SliceStore, facts
@@ -38,18 +38,20 @@ TRIAL = 5  # seconds between two calls of `progress`
 Row = dict[str, float]
 
 
-def build_network(config: NetworkConfig) -> MRL:
-    """The network of a recipe, on the CPU, with fresh weights."""
-    network = NETWORKS[config.name](
-        config.scale,
-        units=config.units,
-        channels=config.channels,
-        grid=config.grid,
-        shared_units=config.shared_units,
-        upsampling=config.upsampling,
-    )
-    assert isinstance(network, MRL)
-    return network
+def build_network(config: NetworkConfig) -> torch.nn.Module:
+    """The network of a recipe, on the CPU, with fresh weights.
+
+    Raises:
+        ConfigError: its architecture does not have this scale or grid.
+    """
+    options = asdict(config)
+    name, scale = options.pop("name"), options.pop("scale")
+    if "grid" not in signature(NETWORKS[name]).parameters and options.pop("grid") != "edges":
+        raise ConfigError(f"network.grid: {name} gives the edges grid only.")
+    try:
+        return NETWORKS[name](scale, **options)
+    except ValueError as error:
+        raise ConfigError(f"network: {name} cannot be built: {error}.") from error
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -80,8 +82,7 @@ class Run:
         store: slices to learn from and, of other patients, to validate on.
         folder: where the checkpoint and the curves go; made if absent.
         resume: go on from the folder's checkpoint.
-        start: a run, an .onnx file with its card, or the name of shipped weights, of an equal or
-            smaller MRL network.
+        start: a run, an .onnx file with its card, or the name of shipped weights; see `growth`.
         device: "cpu" or "cuda".
     """
 
@@ -316,7 +317,7 @@ def _place() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def _start_from(network: MRL, start: Path) -> list[dict[str, Any]]:
+def _start_from(network: torch.nn.Module, start: Path) -> list[dict[str, Any]]:
     """Grow `network` from a run or from weights; returns what the card will say of these."""
     if start.is_dir() or start.suffix == ".pt":
         checkpoint = load_checkpoint(start)
@@ -329,7 +330,7 @@ def _start_from(network: MRL, start: Path) -> list[dict[str, Any]]:
         small = stored_network(weights, card.network)
         name, earlier = card.name, card.training["start"]
         pixels = card.training["lr_pixels_seen"] - sum(s["lr_pixels"] for s in earlier)
-    grow(network, small)
+    begin_from(network, small)
     return [*earlier, {"name": name, "lr_pixels": pixels}]
 
 

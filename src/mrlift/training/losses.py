@@ -1,11 +1,12 @@
-"""The paper's loss: every y_i and their weighted sum are compared with the HR patch (eq. 5-7)."""
+"""The paper's loss: every y_i and their weighted sum are compared with the HR patch (eq. 5-7).
+
+A network without `outputs` has y_hat alone.
+"""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-
-from mrlift.networks.mrl import MRL
 
 
 def absolute(y: Tensor, target: Tensor) -> Tensor:
@@ -33,11 +34,13 @@ def total(name: str, y_hat: Tensor, each: Tensor, target: Tensor) -> Tensor:
 class Objective(nn.Module):
     """Network and loss as one module, so that its forward pass can be shared among processes."""
 
-    def __init__(self, network: MRL, loss: str) -> None:
+    def __init__(self, network: nn.Module, loss: str) -> None:
         super().__init__()
         self.network, self.loss = network, loss
 
     def forward(self, lr: Tensor, hr: Tensor) -> Tensor:
         """The loss of a batch of LR (b, 1, h, w) and HR patches (b, 1, H, W)."""
-        y_hat, each = self.network.outputs(lr)
-        return total(self.loss, y_hat, each, hr)
+        if hasattr(self.network, "outputs"):
+            y_hat, each = self.network.outputs(lr)  # type: ignore[operator]
+            return total(self.loss, y_hat, each, hr)
+        return LOSSES[self.loss](self.network(lr), hr)

@@ -76,7 +76,7 @@ class Sources:
 
     def relative(self, path: Path) -> str:
         """A series' path below the folder."""
-        return path.resolve().relative_to(self.folder.resolve()).as_posix()
+        return path.absolute().relative_to(self.folder.absolute()).as_posix()  # links stay links
 
 
 def load_sources(file: Path, folder: Path) -> Sources:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from mrlift.errors import ConfigError
+from mrlift.networks.mrl import MRL
 from mrlift.training.config import Recipe
 from mrlift.training.loop import Run
 from mrlift.training.store import SliceStore
@@ -44,9 +46,15 @@ def measure(recipe: Recipe, store: SliceStore, folder: Path, rounds: int = 7) ->
         store: where patches come from.
         folder: for the run; nothing is left in it but an empty folder.
         rounds: measurements of each, after one that does not count.
+
+    Raises:
+        ConfigError: the recipe is for another network than mrl.
     """
     run = Run(recipe, store, folder)
-    channels, units = recipe.network.channels, recipe.network.units
+    network = run.network
+    if not isinstance(network, MRL):
+        raise ConfigError("The bare stack of convolutions is that of the network mrl alone.")
+    channels, units = network.head.out_channels, network.depth
     batch, side = recipe.training.batch, recipe.data.lr_patch
     bare = nn.Sequential(*(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2 * units)))
     bare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -66,7 +74,7 @@ def measure(recipe: Recipe, store: SliceStore, folder: Path, rounds: int = 7) ->
     step, alone = float(np.median(steps[1:])), float(np.median(bares[1:]))
     pixels = batch * side**2 * 2 * (1 + BACKWARD) / 1e9
     inner = 2 * units * 9 * channels**2
-    taps = math.prod(run.network.deconv.kernel_size)
+    taps = math.prod(network.deconv.kernel_size)
     whole = inner + 9 * channels + (units * channels + 1) * taps
     return Throughput(step, alone, pixels * whole / step, pixels * inner / alone)
 
