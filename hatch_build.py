@@ -1,4 +1,4 @@
-"""What is made while the package is built: the engine amx, and the viewer's page, where they can be."""
+"""What is made while the package is built: the engine amx and the viewer's page, if they can be."""
 
 import platform
 import shutil

@@ -44,7 +44,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    upscale, check, view, info, models, engines, degrade, evaluate, data, train, bench, node, archive,
+    upscale, check, view, info, models, engines, degrade, evaluate, data, train, bench, node,
+    archive,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)
