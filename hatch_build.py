@@ -1,4 +1,4 @@
-"""What is made while the package is built: the engine amx and the viewer's page, if they can be."""
+"""What is made while the package is built: the compiled part of the engine amx."""
 
 import platform
 import shutil
@@ -18,28 +18,14 @@ OPTIONS = (
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
-    """Compile amx.c, and run `npm ci` and `npm run build` in viewer/ unless the page is there."""
+    """Compile amx.c on Linux for x86-64, where a C compiler knows AMX."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Go without what cannot be made; a compiled library gives the wheel its platform's tag."""
-        self._page(version)
+        """Leave the library beside its source, and give the wheel its platform's tag."""
         if self.target_name == "wheel" and self._compiled():
             build_data["pure_python"] = False
             name = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["tag"] = f"py3-none-{name}"
-
-    def _page(self, version: str) -> None:
-        root = Path(self.root)
-        if version == "editable" or (root / "src/mrlift/viewer/assets/index.html").exists():
-            return
-        npm = shutil.which("npm")
-        commands = [[npm, "ci"], [npm, "run", "build"]] if npm else []
-        done = [
-            subprocess.run(command, cwd=root / "viewer", capture_output=True).returncode == 0
-            for command in commands
-        ]
-        if not done or not all(done):
-            self.app.display_warning("No npm, or it failed: `mrlift view` will have no page.")
 
     def _compiled(self) -> bool:
         library = Path(self.root) / LIBRARY
