@@ -5,11 +5,9 @@ import re
 import signal
 import subprocess
 import sys
-import zipfile
 
 import httpx
 import pytest
-from conftest import ROOT
 from phantoms import head_volume
 
 pytest.importorskip("starlette", reason="needs the view extra")
@@ -98,21 +96,3 @@ def test_without_the_built_page_it_says_how_to_get_it(tmp_path):
     assert done.returncode == 5
     assert "run `make viewer`" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-@built
-@pytest.mark.slow
-def test_the_wheel_carries_the_page(tmp_path):
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", tmp_path, ROOT]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and "No matching distribution" in done.stderr:
-        pytest.skip("the package index cannot be reached")
-    assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        names = {name for name in wheel.namelist() if name.startswith("mrlift/viewer/assets/")}
-        sizes = sum(info.file_size for info in wheel.infolist() if info.filename in names)
-    assert "mrlift/viewer/assets/index.html" in names
-    assert any(name.endswith(".js") for name in names)
-    assert any(name.endswith("licences.txt") for name in names)
-    assert sizes < 2e6
-    assert not any("node_modules" in name for name in names)
