@@ -43,8 +43,9 @@ def browser():
 
 
 def is_problem(message):
-    """Errors of the page, and refusals by its policy; not that the server refused an upload."""
-    return message.type == "error" and "status of 422" not in message.text
+    """Errors of the page, and refusals by its policy; not a refused upload or the server's end."""
+    expected = ("status of 422", "net::ERR_")
+    return message.type == "error" and not any(words in message.text for words in expected)
 
 
 @pytest.fixture
@@ -227,7 +228,7 @@ def test_the_slider_uncovers_sr(look, pair):
 
 
 def test_keyboard_alone(look, pair, monkeypatch, tmp_path):
-    slow_model(monkeypatch)
+    slow_model(monkeypatch, 2.0)
     with serving(pair) as server:
         page = look(server)
         press, text = page.keyboard.press, lambda selector: page.locator(selector).text_content()
@@ -345,7 +346,7 @@ def test_wrong_kinds_are_told_on_the_page(look, tmp_path):
 
 
 def test_a_closed_tab_in_the_midst_of_work(look, pair, monkeypatch):
-    slow_model(monkeypatch, 0.5)
+    slow_model(monkeypatch, 2.0)
     with serving(pair) as server:
         page = look(server)
         page.keyboard.press("u")

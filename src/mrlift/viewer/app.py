@@ -84,9 +84,12 @@ class Api:
         tab = self.tabs.open()
         given = self._settings.given
         cases = {}
-        if given is not None:
-            case = Case(given.name, tab.new_folder("case-"), given.lr, given.result)
-            cases[tab.add(case)] = await run_in_threadpool(case.facts)
+        try:
+            if given is not None:
+                case = Case(given.name, tab.new_folder("case-"), given.lr, given.result)
+                cases[tab.add(case)] = await run_in_threadpool(case.facts)
+        finally:
+            self.tabs.expect(tab)
         models = [
             {
                 "name": card.name,

@@ -14,6 +14,7 @@ from mrlift.viewer.cases import Case
 from mrlift.viewer.uploads import Upload
 from mrlift.viewer.work import BusyError, Desk, Job, Work
 
+FIRST = 4  # graces that a new tab has to connect: its browser is loading much else
 TICK = 1.0  # seconds between signs of life; a closed connection shows within one
 
 
@@ -98,11 +99,15 @@ class Tabs:
         self._removals: set[asyncio.Task[None]] = set()
 
     def open(self) -> Tab:
-        """A new tab; it is removed if it does not connect in time."""
+        """A new tab; `expect` must be called when its page has been answered."""
         tab = Tab(self._root)
         self._tabs[tab.id] = tab
-        self._leave(tab)
         return tab
+
+    def expect(self, tab: Tab) -> None:
+        """Remove the tab if its page does not connect in time."""
+        if tab.id not in self._leaving:
+            self._leave(tab, FIRST)
 
     def get(self, name: str) -> Tab:
         """An open tab.
@@ -147,9 +152,9 @@ class Tabs:
             self._remove(tab)
         await asyncio.gather(*self._removals)
 
-    def _leave(self, tab: Tab) -> None:
+    def _leave(self, tab: Tab, graces: int = 1) -> None:
         loop = asyncio.get_running_loop()
-        self._leaving[tab.id] = loop.call_later(self._grace, self._remove, tab)
+        self._leaving[tab.id] = loop.call_later(graces * self._grace, self._remove, tab)
 
     def _remove(self, tab: Tab) -> None:
         self._leaving.pop(tab.id, None)
