@@ -3,11 +3,13 @@
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from laws import affines
 from phantoms import head, head_volume
 
 import mrlift
+from mrlift.errors import InputError
 from mrlift.inference.degradation import degrade
 from mrlift.volume import Volume
 
@@ -182,3 +184,19 @@ def test_big_endian_files_are_read(tmp_path):
     np.testing.assert_array_equal(volume.voxels, voxels)
     mrlift.save(volume, tmp_path / "b.nii")
     np.testing.assert_array_equal(mrlift.load(tmp_path / "b.nii").voxels, voxels)
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_a_flipped_bit_in_a_compressed_file_never_passes_for_an_intensity(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("bits") / "a.nii.gz"
+    volume = Volume(np.arange(720, dtype=np.int16).reshape(12, 10, 6), np.eye(4))
+    mrlift.save(volume, path)
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    try:
+        found = mrlift.load(path)
+    except InputError:
+        return
+    assert np.array_equal(found.voxels, volume.voxels)

@@ -29,6 +29,7 @@ READ_ERRORS = (
     ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error,
 )  # fmt: skip
 MAX_OFFSET = 2**28  # bytes before the voxels: header and extensions
+CHUNK = 2**20  # bytes that are decompressed at once to see the checksum
 DISAGREEMENT = 1e-3  # mm between qform and sform over one voxel's step that is worth a warning
 CLEARLY_THICKER = 1.2  # ratio of spacings from which the thickest axis is the slice axis
 
@@ -66,6 +67,7 @@ def load_nifti(path: Path) -> Volume:
         proxy: Any = image.dataobj
         scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
         voxels = np.asarray(image.dataobj)
+        _check_sum(path, int(proxy.offset) + voxels.size * stored.itemsize)
         unit = UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
         notes = tuple(_notes(image))
     except FileNotFoundError as error:
@@ -97,6 +99,23 @@ def _refuse_impossible(path: Path, image: nibabel.Nifti1Image) -> None:
     needed = math.prod(shape) * image.header.get_data_dtype().itemsize
     compressed = path.name.lower().endswith(".gz")
     refuse_short(path, needed + int(offset), ratio=DEFLATE_RATIO if compressed else 1)
+
+
+def _check_sum(path: Path, length: int) -> None:
+    """Read a .gz stream of `length` bytes to its end, where its checksum is.
+
+    nibabel stops at the last voxel, and takes flipped bits for intensities. What follows the voxels
+    is read for as long as they are, so that a stream without end cannot keep us.
+
+    Raises:
+        OSError, EOFError, zlib.error: it is damaged.
+    """
+    if not path.name.lower().endswith(".gz"):
+        return
+    with gzip.open(path) as stream:
+        left = 2 * length
+        while left > 0 and (part := stream.read(CHUNK)):
+            left -= len(part)
 
 
 def save_nifti(volume: Volume, path: Path) -> None:
