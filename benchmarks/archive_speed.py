@@ -70,8 +70,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", default="mrl-fast-x2-bicubic")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="mrl-x2-kspace")
     parser.add_argument("--engine", default="onnx")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
