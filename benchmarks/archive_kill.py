@@ -67,7 +67,7 @@ def disturbed(
     for point, victim in zip(points, victims, strict=True):
         while finished(dest) < point * total and client.poll() is None:
             time.sleep(0.05)
-        assert client.poll() is None, client.communicate()[0]
+        assert client.poll() is None, f"ended before all kills: {client.communicate()[0]}"
         if victim == "worker":
             patiently(lambda: dasks.kill_worker(chance))
         elif victim == "scheduler":
@@ -76,10 +76,11 @@ def disturbed(
             client.kill()
             client.communicate()
             client = start(source, dest, dasks.address)
+        done = finished(dest)
         kills.append({"second": round(time.monotonic() - began, 1), "of": victim,
-                      "series_done": finished(dest)})  # fmt: skip
-        # So long that some work is done between two kills, and that the dead come back.
-        time.sleep(chance.uniform(1.0, 4.0))
+                      "series_done": done})  # fmt: skip
+        # Work, not time, passes between two kills: the dead come back however fast the machine is.
+        patiently(lambda: finished(dest) > done or client.poll() is not None)  # noqa: B023
     said, _ = client.communicate(timeout=900)
     return {"kills": kills, "seconds": round(time.monotonic() - began, 1),
             "exit_code": client.returncode, "said": said}  # fmt: skip

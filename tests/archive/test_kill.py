@@ -19,16 +19,16 @@ def record(name):
 
 @pytest.mark.slow
 def test_a_run_ends_with_the_same_bytes_whatever_is_killed(tmp_path):
-    """18 series; one SIGKILL each for a worker, the scheduler and the client. 30 s."""
+    """60 series; one SIGKILL each for a worker, the scheduler and the client. 30 s."""
     command = [
-        sys.executable, ROOT / "benchmarks" / "archive_kill.py", "--series", "18", "--workers", "1",
+        sys.executable, ROOT / "benchmarks" / "archive_kill.py", "--series", "60", "--workers", "1",
         "--schedulers", "1", "--clients", "1", "--json", tmp_path / "record.json",
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if k != "MRLIFT_DATA"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "record.json").read_text())
-    assert found["disturbed"]["counts"] == {"done": 18}
+    assert found["disturbed"]["counts"] == {"done": 60}
     assert [kill["of"] for kill in found["disturbed"]["kills"]][-1] == "client"
 
 
