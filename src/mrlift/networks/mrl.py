@@ -156,12 +156,17 @@ class MRL(nn.Module):
         if torch.is_autocast_enabled(device):
             u_0 = u_0.to(torch.get_autocast_dtype(device))
         taps = self.deconv.weight[:-1].flatten(1).t()[:, :, None, None]
-        columns = [nn.functional.conv2d(u, taps).flatten(2) for u in self.features(x, u_0)]
-        size = of_x.shape[2:]
-        y = nn.functional.fold(
-            torch.cat(columns), size, kernel, padding=self._padding, stride=self.scale
-        )
-        return y.reshape(self.depth, len(x), *size).transpose(0, 1) + of_x
+        y = [
+            nn.functional.fold(
+                nn.functional.conv2d(u, taps).flatten(2),
+                of_x.shape[2:],
+                kernel,
+                padding=self._padding,
+                stride=self.scale,
+            )
+            for u in self.features(x, u_0)
+        ]
+        return torch.cat(y, dim=1) + of_x
 
     def _initialise(self) -> None:
         """He et al. 2015 for the convolutions, bicubic interpolation for the deconvolution.
