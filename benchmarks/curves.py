@@ -19,12 +19,20 @@ STARTS = {
     "cpu-x2-fast": "cpu-x2-tiny",
     "cpu-x2": "cpu-x2-fast",
     "cpu-x2-kspace": "cpu-x2",
-    "cpu-x3": "cpu-x2",
-    "cpu-x4": "cpu-x3",
-    "cpu-x3-kspace": "cpu-x2-kspace",
-    "cpu-x4-kspace": "cpu-x3-kspace",
+    "long-x2": "cpu-x2",
+    "long-x2-kspace": "cpu-x2-kspace",
+    "final-x2": "long-x2",
+    "final-x2-kspace": "long-x2-kspace",
+    "tiny-x2": "cpu-x2-tiny",
+    "tiny-x2-kspace": "cpu-x2-tiny",
 }
-SCALES = {2: "x2", 3: "x3", 4: "x4"}
+for kind in ("", "-kspace"):
+    STARTS |= {f"final-x3{kind}": f"final-x2{kind}", f"final-x4{kind}": f"final-x3{kind}"}
+    STARTS |= {f"fast-x2{kind}": f"tiny-x2{kind}"}
+    STARTS |= {
+        f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
+    }
+SIZES = {"final": "128 channels x 9 units", "fast": "64 x 4", "tiny": "32 x 4"}
 
 
 def scale_of(name: str) -> int:
@@ -40,31 +48,34 @@ def read(folder: Path, name: str) -> tuple[list[float], list[float]]:
     return [float(r["lr_pixels"]) * unit for r in rows], [float(r["gain"]) for r in rows]
 
 
-def before(folder: Path, name: str) -> float:
-    """HR pixels, in millions, that the runs before saw."""
+def chain(folder: Path, name: str) -> tuple[list[float], list[float]]:
+    """The same, after what the runs before saw; their points too if they are of this problem."""
+    pixels, gains = read(folder, name)
     parent = STARTS.get(name)
-    return read(folder, parent)[0][-1] + before(folder, parent) if parent else 0.0
+    if parent is None:
+        return pixels, gains
+    seen, earlier = chain(folder, parent)
+    pixels = [seen[-1] + p for p in pixels]
+    same = scale_of(parent) == scale_of(name)
+    if same and parent.endswith("kspace") == name.endswith("kspace"):
+        return seen + pixels, earlier + gains
+    return pixels, gains
 
 
 def draw(folder: Path, target: Path) -> None:
-    """One panel a degradation; colours are scales."""
-    names = sorted(file.stem for file in folder.glob("*.csv"))
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
-    for panel, kind in zip(panels, ("bicubic", "kspace"), strict=True):
-        for name in names:
-            if name.endswith("kspace") != (kind == "kspace"):
-                continue
-            pixels, gains = read(folder, name)
-            offset = before(folder, name)
-            panel.plot(
-                [offset + p for p in pixels], gains, marker=".", label=name.removeprefix("cpu-"),
-                color=f"C{scale_of(name) - 2}", alpha={"tiny": 0.4, "fast": 0.7}.get(name[7:], 1),
-            )  # fmt: skip
-        panel.set_title(f"{kind} degradation")
-        panel.set_xlabel("HR pixels seen, millions, with the runs started from")
-        panel.grid(alpha=0.3)
-        panel.legend(frameon=False)
-    panels[0].set_ylabel("validation PSNR gain over bicubic, dB")
+    """A panel for each degradation and scale; colours are sizes."""
+    figure, rows = plt.subplots(
+        2, 3, figsize=(10, 6), sharex=True, sharey="row", layout="constrained"
+    )
+    for row, kind in zip(rows, ("", "-kspace"), strict=True):
+        for panel, scale in zip(row, (2, 3, 4), strict=True):
+            for size, label in SIZES.items():
+                panel.plot(*chain(folder, f"{size}-x{scale}{kind}"), marker=".", label=label)
+            panel.set_title(f"x{scale}, {'k-space' if kind else 'bicubic'}")
+            panel.grid(alpha=0.3)
+        row[0].set_ylabel("validation gain over bicubic, dB")
+    rows[0][2].legend(frameon=False)
+    rows[1][1].set_xlabel("HR pixels seen, millions, with those of the runs started from")
     figure.savefig(target, metadata={"Date": None})
 
 
