@@ -76,8 +76,8 @@ class Api:
         self._cards = {card.name: card for card in shipped_cards()}
         self._weights: dict[str, str | Path] = {name: name for name in self._cards}
         if settings.weights is not None:
-            card, path = find_weights(settings.weights)
-            self._cards[card.name], self._weights[card.name] = card, path
+            card, _ = find_weights(settings.weights)
+            self._cards[card.name], self._weights[card.name] = card, settings.weights
 
     async def open_tab(self, request: Request) -> Response:
         """A tab with the given series: what the page needs first."""
