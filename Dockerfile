@@ -4,7 +4,7 @@
 #       mrlift-bids /data/bids /data/bids/derivatives/mrlift participant
 FROM python:3.13-slim-bookworm AS build
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml hatch_build.py constraints.txt README.md LICENSE ./
 COPY src ./src
 RUN python -m venv /mrlift \
     && /mrlift/bin/pip install --no-cache-dir -c constraints.txt '.[archive,fast]'

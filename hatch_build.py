@@ -1,4 +1,4 @@
-"""What is made while the package is built: the compiled part of the engine amx."""
+"""What is made while the package is built: the engine amx and the viewer's page, if they can be."""
 
 import platform
 import shutil
@@ -18,14 +18,30 @@ OPTIONS = (
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
-    """Compile amx.c on Linux for x86-64, where a C compiler knows AMX."""
+    """Compile amx.c, and run `npm ci` and `npm run build` in viewer/ unless the page is there."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Leave the library beside its source, and give the wheel its platform's tag."""
+        """Go without what cannot be made; a compiled library gives the wheel its platform's tag."""
+        self._page(version)
         if self.target_name == "wheel" and self._compiled():
             build_data["pure_python"] = False
             name = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["tag"] = f"py3-none-{name}"
+
+    def _page(self, version: str) -> None:
+        root = Path(self.root)
+        if version == "editable" or (root / "src/mrlift/viewer/assets/index.html").exists():
+            return
+        npm = shutil.which("npm")
+        if npm is None or not (root / "viewer").is_dir():
+            self.app.display_warning("Without the page of `mrlift view`: it needs npm and viewer/.")
+            return
+        for command in ([npm, "ci"], [npm, "run", "build"]):
+            done = subprocess.run(command, cwd=root / "viewer", capture_output=True, text=True)
+            if done.returncode:
+                reason = (done.stderr or done.stdout).strip()[-500:]
+                self.app.display_warning(f"Without the page of `mrlift view`: {reason}")
+                return
 
     def _compiled(self) -> bool:
         library = Path(self.root) / LIBRARY

@@ -1,4 +1,6 @@
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { defineConfig } from "vite";
 
 const here = new URL(".", import.meta.url);
@@ -15,6 +17,15 @@ function licences() {
     return `${name} ${facts.version}, ${facts.license ?? "see below"}\n\n${text}`;
   });
   return texts.join(`\n\n${"-".repeat(72)}\n\n`) + "\n";
+}
+
+/** Keep everything but index.html compressed: a third of the size; the server sends it as it is. */
+function compress(folder, files) {
+  for (const file of files.filter((name) => name.startsWith("assets/"))) {
+    const path = join(folder, file);
+    writeFileSync(`${path}.gz`, gzipSync(readFileSync(path), { level: 9 }));
+    rmSync(path);
+  }
 }
 
 export default defineConfig({
@@ -34,5 +45,6 @@ export default defineConfig({
         this.emitFile({ type: "asset", fileName: "assets/licences.txt", source: licences() });
       },
     },
+    { name: "compress", writeBundle: ({ dir }, bundle) => compress(dir, Object.keys(bundle)) },
   ],
 });

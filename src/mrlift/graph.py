@@ -9,7 +9,6 @@ Source: onnx.proto of ONNX and the protocol buffers encoding, both by field numb
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,20 +39,20 @@ class Graph:
     weights: dict[str, Array]
 
 
-def read_graph(path: Path) -> Graph:
-    """The network in `path`; casts of weights are carried out.
+def read_graph(content: bytes) -> Graph:
+    """The network in the content of an .onnx file; casts of weights are carried out.
 
     Raises:
-        ModelError: the file cannot be read or is not ONNX with plain weights.
+        ModelError: it is not ONNX with plain weights.
     """
     try:
-        model = _fields(memoryview(path.read_bytes()))
+        model = _fields(memoryview(content))
         (graph,) = (value for number, value in model if number == 7)
         fields = _fields(_bytes(graph))
         weights = dict(_tensor(_fields(_bytes(v))) for number, v in fields if number == 5)
         nodes = [_node(_fields(_bytes(v))) for number, v in fields if number == 1]
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} cannot be loaded: it is not a network in ONNX.") from error
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise ModelError("The weights cannot be loaded: they are not a network in ONNX.") from error
     kept = []
     for node in nodes:
         if node.operator == "Cast" and node.inputs[0] in weights:

@@ -1,5 +1,6 @@
 """Every command as a user runs it, in a process of its own."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from multiframe import write_enhanced
 from phantoms import head, head_volume, write_series
 
 import mrlift
+
+TINY = "mrl-tiny-x2-bicubic"
 
 
 def run(*arguments, **options):
@@ -141,6 +144,29 @@ def test_models():
     cards = json.loads(run("models", "--json").stdout)
     assert {"name", "scale", "licence", "sha256", "metrics"} <= set(cards[0])
     assert "default" in run("models").stdout
+    alone = run("models", TINY).stdout
+    assert alone.startswith(TINY)
+    assert alone.count("parameters") == 1
+
+
+def test_models_as_plain_files(tmp_path):
+    file = tmp_path / "mine.onnx"
+    assert run("models", TINY, "-o", file).returncode == 0
+    card = mrlift.load_model(TINY).card
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == card.sha256
+    assert mrlift.load_model(file).card == card
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.json", "mine.onnx"]
+    file.write_bytes(b"mine")
+    again = run("models", TINY, "-o", file)
+    assert again.returncode == 3
+    assert "--overwrite" in again.stderr
+    assert file.read_bytes() == b"mine"
+    assert run("models", TINY, "-o", file, "--overwrite").returncode == 0
+    assert len(file.read_bytes()) > 100_000
+    assert run("models", TINY, "-o", tmp_path / "a.txt").returncode == 3
+    assert run("models", "-o", tmp_path / "a.onnx").returncode == 2
+    assert run("models", "nonsense", "-o", tmp_path / "a.onnx").returncode == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.json", "mine.onnx"]
 
 
 def test_engines(nifti, tmp_path):

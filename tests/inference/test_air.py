@@ -12,11 +12,11 @@ from mrlift.inference.air import BLEND, MARGIN, cover, grown, network_share, obj
 from mrlift.inference.engines import bicubic_engine
 from mrlift.inference.normalise import series_scale
 from mrlift.inference.patches import upscale_slice
-from mrlift.inference.zoo import SHIPPED
+from mrlift.inference.zoo import shipped_names
 from mrlift.metrics import psnr
 from mrlift.resampling import rician_noise
 
-NAMES = sorted(p.stem for p in SHIPPED.glob("*.onnx"))
+NAMES = shipped_names()
 
 
 def noisy_head(sigma, seed=0, shape=(150, 140)):

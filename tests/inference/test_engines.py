@@ -14,9 +14,9 @@ from mrlift.inference import amx
 from mrlift.inference.choice import ENGINES, PARITY, installed, open_engine
 from mrlift.inference.engines import cores
 from mrlift.inference.strips import strips
-from mrlift.inference.zoo import SHIPPED, find_weights
+from mrlift.inference.zoo import find_weights, shipped_names
 
-FILES = sorted(SHIPPED.glob("*.onnx"))
+TINY = "mrl-tiny-x2-bicubic"
 SHAPES = [(1, 1, 1), (1, 5, 9), (2, 37, 50), (1, 90, 31), (1, 130, 8)]
 
 
@@ -32,14 +32,13 @@ CLOSE = {"onnx": PARITY / 10, "ncnn": PARITY / 10, "amx": PARITY / 4}  # sums of
 def opened(name, model, threads=2):
     if name not in installed():
         pytest.skip(f"the engine {name} is not to be had here")
-    card, weights = find_weights(model)
-    return open_engine(name, weights, card.sha256, threads)
+    return open_engine(name, find_weights(model)[1], threads)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("model", shipped_names())
 @pytest.mark.parametrize("name", CLOSE)
-def test_parity_with_torch(file, name):
-    reference, engine = opened("torch", file), opened(name, file)
+def test_parity_with_torch(model, name):
+    reference, engine = opened("torch", model), opened(name, model)
     for shape in SHAPES:
         image = slices(shape)
         expected, found = reference(image), engine(image)
@@ -48,14 +47,14 @@ def test_parity_with_torch(file, name):
         assert np.abs(found - expected).max() <= CLOSE[name]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
-def test_the_papers_own_form_is_the_same_function(file):
+@pytest.mark.parametrize("model", shipped_names())
+def test_the_papers_own_form_is_the_same_function(model):
     pytest.importorskip("torch", reason="needs the train extra")
     from mrlift.networks.engine import paper_engine
 
-    card, weights = find_weights(file)
+    card, weights = find_weights(model)
     image = slices((1, 24, 33))
-    difference = paper_engine(weights, card.network)(image) - opened("torch", file)(image)
+    difference = paper_engine(weights, card.network)(image) - opened("torch", model)(image)
     assert np.abs(difference).max() <= PARITY / 10
 
 
@@ -65,8 +64,8 @@ def test_the_papers_own_form_is_the_same_function(file):
 def test_strips_equal_the_whole_slice(name, height, width, threads, seed):
     """Whatever the strips, and with more threads than cores."""
     image = slices((1, height, width), seed)
-    expected = opened("onnx", "mrl-tiny-x2-bicubic")(image)
-    found = opened(name, "mrl-tiny-x2-bicubic", threads)(image)
+    expected = opened("onnx", TINY)(image)
+    found = opened(name, TINY, threads)(image)
     assert np.abs(found - expected).max() <= CLOSE[name]
 
 
@@ -83,7 +82,7 @@ def test_strips_hold_every_row_of_every_layer_once(height, width, units, area, t
 
 @pytest.mark.parametrize("name", CLOSE)
 def test_calls_from_several_threads(name):
-    engine = opened(name, "mrl-tiny-x2-bicubic", 1)
+    engine = opened(name, TINY, 1)
     images = [slices((1, 60 + k, 40), k) for k in range(4)]
     expected = [engine(image) for image in images]
     found = [None] * 4
@@ -107,7 +106,7 @@ def test_a_failure_in_one_strip_ends_the_call(monkeypatch):
     def fail(extractor, name, *, packed=True):
         raise ModelError("too little memory")
 
-    engine = opened("ncnn", "mrl-tiny-x2-bicubic", 2)
+    engine = opened("ncnn", TINY, 2)
     monkeypatch.setattr(ncnn, "_extract", fail)
     with pytest.raises(ModelError, match="too little memory"):
         engine(slices((1, 300, 60)))
@@ -117,7 +116,7 @@ def test_a_failure_on_amx_ends_the_call(monkeypatch):
     def fail(*_):
         raise ModelError("too little memory")
 
-    engine = opened("amx", "mrl-tiny-x2-bicubic", 2)
+    engine = opened("amx", TINY, 2)
     monkeypatch.setattr(amx._Amx, "_convolve", fail)
     with pytest.raises(ModelError, match="too little memory"):
         engine(slices((1, 300, 60)))
@@ -128,8 +127,8 @@ def test_a_failure_on_amx_ends_the_call(monkeypatch):
 def test_amx_at_any_size_of_strips(monkeypatch, area, threads):
     """More strips than threads, so that the ring of sums goes round several times."""
     monkeypatch.setattr(amx, "AREA", area)
-    card, weights = find_weights("mrl-tiny-x2-bicubic")
-    opened("amx", "mrl-tiny-x2-bicubic")  # or skip
+    card, weights = find_weights(TINY)
+    opened("amx", TINY)  # or skip
     image = slices((2, 150, 33))
     found = amx.amx_engine(weights, threads)(image)
     assert np.abs(found - opened("onnx", card.name)(image)).max() <= CLOSE["amx"]
@@ -148,40 +147,39 @@ def test_where_amx_is_not_built_there_is_no_such_engine(monkeypatch, tmp_path):
     try:
         assert "amx" not in installed()
         with pytest.raises(ModelError, match="needs a processor with AMX"):
-            amx.amx_engine(FILES[0])
+            amx.amx_engine(find_weights(TINY)[1])
     finally:
         amx.library.cache_clear()
 
 
 def test_amx_refuses_channels_that_do_not_fill_its_tiles(monkeypatch):
-    opened("amx", "mrl-tiny-x2-bicubic")  # or skip
-    whole = amx.parts(amx.read_graph(FILES[0]))
+    opened("amx", TINY)  # or skip
+    whole = amx.parts(amx.read_graph(find_weights(TINY)[1]))
     narrow = dataclasses.replace(whole, head=tuple(array[:24] for array in whole.head))
     monkeypatch.setattr(amx, "parts", lambda _: narrow)
     with pytest.raises(ModelError, match="multiple of 32"):
-        amx.amx_engine(FILES[0])
+        amx.amx_engine(find_weights(TINY)[1])
 
 
-def test_another_network_is_refused_by_ncnn(tmp_path):
+def test_another_network_is_refused_by_ncnn():
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("ncnn")
     from mrlift.inference.ncnn import ncnn_engine
 
-    model = onnx.load(FILES[0])
+    model = onnx.load_from_string(find_weights(TINY)[1])
     node = next(n for n in model.graph.node if n.op_type == "Relu")
     node.op_type = "Sigmoid"
-    onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(ModelError, match="not that of a multi-resolution"):
-        ncnn_engine(tmp_path / "a.onnx")
+        ncnn_engine(model.SerializeToString())
 
 
 def test_unknown_engines_say_what_there_is():
     with pytest.raises(ModelError, match=", ".join(ENGINES)):
-        open_engine("tvm", FILES[0], "", 1)
+        open_engine("tvm", b"", 1)
 
 
 def test_engines_are_made_once():
-    assert opened("onnx", "mrl-tiny-x2-bicubic") is opened("onnx", "mrl-tiny-x2-bicubic")
+    assert opened("onnx", TINY) is opened("onnx", TINY)
 
 
 def test_cores_are_those_of_the_affinity():

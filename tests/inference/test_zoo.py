@@ -9,20 +9,29 @@ import pytest
 
 import mrlift
 from mrlift.errors import ModelError
-from mrlift.inference.card import Card, load_card, save_card, verify
-from mrlift.inference.zoo import DEFAULTS, SHIPPED, USUAL, shipped_cards
+from mrlift.inference.card import Card, load_card, save_card
+from mrlift.inference.packing import PACKED, pack
+from mrlift.inference.zoo import (
+    DEFAULTS,
+    SHIPPED,
+    USUAL,
+    find_weights,
+    shipped_cards,
+    shipped_names,
+)
 
 
 def test_shipped_cards_are_complete_and_true():
     cards = shipped_cards()
-    assert cards
+    assert [card.name for card in cards] == shipped_names()
+    assert len(cards) >= 8
     for card in cards:
-        verify(card, SHIPPED / f"{card.name}.onnx")
+        assert find_weights(card.name)[0] == card
         assert card.data
         assert card.licence
         assert card.metrics
         assert 0 < card.spacing[0] < card.spacing[1]
-        assert (SHIPPED / f"{card.name}.onnx").stat().st_size < 6e6
+        assert (SHIPPED / f"{card.name}{PACKED}").stat().st_size < 6e6
     named = {card.name: card for card in cards}
     for degradation, by_scale in DEFAULTS.items():
         for scale, name in by_scale.items():
@@ -105,6 +114,19 @@ def test_the_degradation_chooses_the_weights():
 def test_weights_of_another_degradation(tiny_weights):
     with pytest.raises(ModelError, match="trained for bicubic degradation, but kspace"):
         mrlift.load_model(tiny_weights, degradation="kspace")
+
+
+def test_damaged_shipped_weights_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("mrlift.inference.zoo.SHIPPED", tmp_path)
+    shutil.copy(SHIPPED / "mrl-tiny-x2-bicubic.json", tmp_path)
+    whole = (SHIPPED / f"mrl-tiny-x2-bicubic{PACKED}").read_bytes()
+    for content in (whole[:-1], whole + b"x", b"", b"nothing"):
+        (tmp_path / f"mrl-tiny-x2-bicubic{PACKED}").write_bytes(content)
+        with pytest.raises(ModelError, match=r"is damaged: .* Install mrlift again"):
+            mrlift.load_model("mrl-tiny-x2-bicubic")
+    (tmp_path / f"mrl-tiny-x2-bicubic{PACKED}").write_bytes(pack(b"others"))
+    with pytest.raises(ModelError, match="does not match its card"):
+        mrlift.load_model("mrl-tiny-x2-bicubic")
 
 
 def test_card_fields_are_documented():

@@ -1,5 +1,6 @@
 """Who may ask the server, and who may not."""
 
+import gzip
 import http.client
 import stat
 
@@ -11,6 +12,8 @@ from serving import Page, serving
 
 from mrlift.viewer import app
 
+SCRIPT = b"let a = 1;\n" * 1000
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -18,7 +21,8 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("assets")
     (folder / "assets").mkdir()
     (folder / "index.html").write_text("the page")
-    (folder / "secret.txt").write_text("beside the assets")
+    (folder / "assets" / "a.js.gz").write_bytes(gzip.compress(SCRIPT, mtime=0))
+    (folder / "secret.txt.gz").write_bytes(b"beside the assets")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "ASSETS", folder)
         with serving() as running:
@@ -122,6 +126,23 @@ def test_assets_end_at_their_folder(server, page, path):
     assert answer.status == 404
     assert b"beside" not in answer.read()
     connection.close()
+
+
+def test_files_are_sent_compressed_or_unpacked_as_asked(server, page):
+    kinds = []
+    for accepted, encoding in (("gzip, deflate, br", "gzip"), ("identity", None)):
+        headers = {"accept-encoding": accepted}
+        with page.http.stream("GET", f"{base(server)}/assets/a.js", headers=headers) as answer:
+            sent = b"".join(answer.iter_raw())
+        assert answer.status_code == 200
+        assert answer.headers.get("content-encoding") == encoding
+        assert answer.headers["vary"] == "Accept-Encoding"
+        assert len(sent) == int(answer.headers["content-length"])
+        assert (gzip.decompress(sent) if encoding else sent) == SCRIPT
+        kinds.append(answer.headers["content-type"])
+    assert set(kinds) == {"text/javascript; charset=utf-8"}
+    assert page.http.get(f"{base(server)}/assets/a.js").content == SCRIPT
+    assert page.http.get(f"{base(server)}/assets/b.js").status_code == 404
 
 
 def test_loopback_only_and_a_folder_for_the_user_alone(server):

@@ -1,13 +1,16 @@
 """`mrlift view` as a user starts and ends it."""
 
+import gzip
 import os
 import re
 import signal
 import subprocess
 import sys
+import zipfile
 
 import httpx
 import pytest
+from conftest import ROOT
 from phantoms import head_volume
 
 pytest.importorskip("starlette", reason="needs the view extra")
@@ -96,3 +99,23 @@ def test_without_the_built_page_it_says_how_to_get_it(tmp_path):
     assert done.returncode == 5
     assert "run `make viewer`" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@built
+@pytest.mark.slow
+def test_the_wheel_carries_the_page(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", tmp_path, ROOT]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode and "No matching distribution" in done.stderr:
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stderr
+    folder = "mrlift/viewer/assets/"
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        sizes = {i.filename: i.file_size for i in wheel.infolist() if folder in i.filename}
+        index = wheel.read(f"{folder}index.html").decode()
+        named = re.findall(r'(?:src|href)="\./(assets/[^"]+)"', index)
+        assert {name.rpartition(".")[2] for name in named} == {"js", "css", "txt"}
+        for name in named:
+            assert gzip.decompress(wheel.read(f"{folder}{name}.gz"))
+    assert sum(sizes.values()) < 500_000
+    assert not any("node_modules" in name for name in sizes)

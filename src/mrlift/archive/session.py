@@ -55,11 +55,11 @@ def settings_for(
     if data_set:
         bids.refuse_foreign(dest)
     card, weights = find_weights(model, scale, degradation)
-    own = model is not None and model.endswith(".onnx")
+    own = Path(model) if model and model.endswith(".onnx") else None
     return Settings(
         source=str(source),
         dest=str(dest),
-        model=str(weights.resolve()) if own else card.name,
+        model=str(own.resolve()) if own else card.name,
         card=card.name,
         sha256=card.sha256,
         engine=engine or choose(card, weights, 1)[0].engine,

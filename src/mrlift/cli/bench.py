@@ -173,7 +173,7 @@ def speed(
             refuse_existing(file, overwrite=True)
     default = choose(card, weights, threads)[0].engine
     names = list(installed())
-    engines = {name: open_engine(name, weights, card.sha256, threads) for name in names}
+    engines = {name: open_engine(name, weights, threads) for name in names}
     if "torch" in engines:
         from mrlift.networks.engine import paper_engine
 
@@ -188,7 +188,9 @@ def speed(
         for name, row in result["engines"].items():
             own = name in CANDIDATES
             row["peak_megabytes"] = (
-                bench_speed.peak_megabytes(str(weights), name, side, threads) if own else None
+                bench_speed.peak_megabytes(str(model or card.name), name, side, threads)
+                if own
+                else None
             )
             eager = row["ratio_vs_eager_torch"]
             table.add_row(

@@ -53,15 +53,15 @@ def library() -> ctypes.CDLL | None:
     return loaded
 
 
-def amx_engine(weights: Path, threads: int = 0) -> Engine:
+def amx_engine(weights: bytes, threads: int = 0) -> Engine:
     """Convolutions on AMX, each product as three of bfloat16 (see amx.c), sums in float32.
 
     Args:
-        weights: an .onnx file of a multi-resolution learning network.
+        weights: content of an .onnx file of a multi-resolution learning network.
         threads: threads within one call; 0 takes all cores.
 
     Raises:
-        ModelError: it cannot run here, or the file is another network or one that does not fit.
+        ModelError: it cannot run here, or these are of another network or one that does not fit.
     """
     compiled = library()
     if compiled is None:

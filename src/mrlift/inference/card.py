@@ -30,7 +30,7 @@ class Card:
         data: sources of the training data with their licences.
         licence: of the weights.
         metrics: figures with the name of the data they were measured on.
-        sha256: of the weights file.
+        sha256: of the .onnx file.
         seen: range of the LR series in training, smallest and largest: "matrix" in samples a side,
             and the figures of `mrlift.inference.traits`. Empty where nobody has measured it.
     """
@@ -96,18 +96,15 @@ def load_card(path: Path) -> Card:
     return card
 
 
-def verify(card: Card, weights: Path) -> None:
-    """Check that a weights file is the one that the card describes.
+def verify(card: Card, weights: bytes, path: Path) -> None:
+    """Check that weights, the content of the .onnx file in `path`, are those of the card.
 
     Raises:
-        ModelError: it is missing or its sha256 differs.
+        ModelError: their sha256 differs.
     """
-    try:
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"The weights {weights} cannot be read: {error.strerror}.") from error
+    digest = hashlib.sha256(weights).hexdigest()
     if digest != card.sha256:
         raise ModelError(
-            f"{weights} does not match its card: expected sha256 {card.sha256[:12]}..., found "
+            f"{path} does not match its card: expected sha256 {card.sha256[:12]}..., found "
             f"{digest[:12]}.... Fetch or export both again."
         )

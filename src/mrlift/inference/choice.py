@@ -65,8 +65,13 @@ def installed() -> dict[str, str]:
 
 
 @lru_cache(maxsize=8)
-def open_engine(name: str, weights: Path, sha256: str, threads: int) -> Engine:
-    """An engine by name, made once in a process for each file of weights and count of threads.
+def open_engine(name: str, weights: bytes, threads: int) -> Engine:
+    """An engine by name, made once in a process for the same weights and count of threads.
+
+    Args:
+        name: one of `ENGINES`.
+        weights: content of an .onnx file.
+        threads: threads within one call; 0 takes all cores.
 
     Raises:
         ModelError: no such engine, not installed, or it cannot run this network.
@@ -81,7 +86,7 @@ def open_engine(name: str, weights: Path, sha256: str, threads: int) -> Engine:
     return engine
 
 
-def choose(card: Card, weights: Path, threads: int = 0, *, again: bool = False) -> list[Trial]:
+def choose(card: Card, weights: bytes, threads: int = 0, *, again: bool = False) -> list[Trial]:
     """The engines that were tried for a network, the one to use first.
 
     The measurement is kept in the user's cache folder until the weights, the processor, a version
@@ -99,12 +104,12 @@ def choose(card: Card, weights: Path, threads: int = 0, *, again: bool = False) 
             return trials
     except (KeyError, TypeError, IndexError):
         pass  # not measured yet, or damaged
-    trials = measure(card, weights, threads, names)
+    trials = measure(weights, threads, names)
     _write_cache(_read_cache() | {key: [asdict(trial) for trial in trials]})
     return trials
 
 
-def measure(card: Card, weights: Path, threads: int, names: list[str]) -> list[Trial]:
+def measure(weights: bytes, threads: int, names: list[str]) -> list[Trial]:
     """Run each engine on the same slice in turn; sound ones first, each by its median time."""
     slices = np.random.default_rng(0).random((1, SIDE, SIDE), dtype=np.float32)
     slices[:, SIDE // 2 :] *= 0.2
@@ -112,7 +117,7 @@ def measure(card: Card, weights: Path, threads: int, names: list[str]) -> list[T
     engines: dict[str, Engine] = {}
     for name in names:
         try:
-            engines[name] = open_engine(name, weights, card.sha256, threads)
+            engines[name] = open_engine(name, weights, threads)
         except Exception as error:  # of whatever kind: another engine does the work
             problems[name] = str(error) or type(error).__name__
     results: dict[str, Slices] = {}

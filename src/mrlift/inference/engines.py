@@ -39,15 +39,15 @@ def processor() -> str:
     return name
 
 
-def onnx_engine(weights: Path, threads: int = 0) -> Engine:
+def onnx_engine(weights: bytes, threads: int = 0) -> Engine:
     """ONNX Runtime on the CPU.
 
     Args:
-        weights: an .onnx file that maps (n, 1, h, w) to (n, 1, H, W).
+        weights: content of an .onnx file that maps (n, 1, h, w) to (n, 1, H, W).
         threads: threads within one call; 0 takes all cores.
 
     Raises:
-        ModelError: the file is not a network that ONNX Runtime can load.
+        ModelError: it is not a network that ONNX Runtime can load.
     """
     import onnxruntime  # 0.1 s, which another engine need not wait for
 
@@ -55,11 +55,9 @@ def onnx_engine(weights: Path, threads: int = 0) -> Engine:
     options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 3  # errors only: the library is silent
     try:
-        session = onnxruntime.InferenceSession(
-            str(weights), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions derive from Exception only
-        raise ModelError(f"{weights} cannot be loaded by ONNX Runtime: {error}.") from error
+        raise ModelError(f"The weights cannot be loaded by ONNX Runtime: {error}.") from error
     (name,) = (node.name for node in session.get_inputs())
 
     def run(slices: Slices) -> Slices:

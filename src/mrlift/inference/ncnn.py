@@ -25,15 +25,15 @@ OFF = (
 _Mats = tuple[Any, Any]  # ncnn's own, one for each convolution of a unit
 
 
-def ncnn_engine(weights: Path, threads: int = 0) -> Engine:
+def ncnn_engine(weights: bytes, threads: int = 0) -> Engine:
     """The library ncnn on the CPU, in single precision.
 
     Args:
-        weights: an .onnx file of a multi-resolution learning network.
+        weights: content of an .onnx file of a multi-resolution learning network.
         threads: threads within one call; 0 takes all cores.
 
     Raises:
-        ModelError: ncnn is not installed, or the file is another network.
+        ModelError: ncnn is not installed, or these are of another network.
     """
     try:
         import ncnn

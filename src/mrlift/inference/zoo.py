@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrlift.errors import ModelError
-from mrlift.inference.card import Card, load_card, verify
+from mrlift.inference.card import Card, load_card, save_card, verify
 from mrlift.inference.choice import CORES, REFERENCE, choose, open_engine
 from mrlift.inference.degradation import Kind
 from mrlift.inference.engines import Engine
+from mrlift.inference.packing import PACKED, read_weights
 from mrlift.inference.patches import CORE
+from mrlift.io import replacing
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 DEFAULTS: dict[Kind, dict[int, str]] = {
@@ -49,6 +51,25 @@ def shipped_cards() -> list[Card]:
     return [load_card(path) for path in sorted(SHIPPED.glob("*.json"))]
 
 
+def shipped_names() -> list[str]:
+    """Names of the weights in the package."""
+    return sorted(file.name.removesuffix(PACKED) for file in SHIPPED.glob(f"*{PACKED}"))
+
+
+def save_weights(card: Card, weights: bytes, path: Path, *, overwrite: bool = False) -> None:
+    """Write weights to `path` (.onnx) and their card beside it (.json): both, or neither.
+
+    Raises:
+        OutputError: one exists and `overwrite` is false, or cannot be written.
+    """
+    with (
+        replacing(path.with_suffix(".json"), overwrite=overwrite) as card_part,
+        replacing(path, overwrite=overwrite) as part,
+    ):
+        part.write_bytes(weights)
+        save_card(card, card_part)
+
+
 def load_model(
     model: str | Path | None = None,
     *,
@@ -75,27 +96,31 @@ def load_model(
     card, weights = find_weights(model, scale, degradation)
     name = engine or choose(card, weights, threads)[0].engine
     try:
-        opened = open_engine(name, weights, card.sha256, threads)
+        opened = open_engine(name, weights, threads)
     except ModelError as error:
         if engine or name == REFERENCE:
             raise
         log.warning("The engine %s is not used: %s", name, error)
         name = REFERENCE  # it needs nothing but memory
-        opened = open_engine(name, weights, card.sha256, threads)
+        opened = open_engine(name, weights, threads)
 
     def reopen(count: int) -> Engine:
-        return open_engine(name, weights, card.sha256, count)
+        return open_engine(name, weights, count)
 
     return Model(card, opened, name, threads, reopen, CORES.get(name, CORE))
 
 
 def find_weights(
     model: str | Path | None, scale: int | None = None, degradation: Kind | None = None
-) -> tuple[Card, Path]:
-    """The verified card of weights, and their file; as `load_model` takes and raises."""
-    weights = _find(model, 2 if scale is None else scale, degradation or USUAL)
-    card = load_card(weights.with_suffix(".json"))
-    verify(card, weights)
+) -> tuple[Card, bytes]:
+    """The verified card of weights, and the content of their .onnx file.
+
+    Arguments and errors are those of `load_model`.
+    """
+    path = _find(model, 2 if scale is None else scale, degradation or USUAL)
+    card = load_card(path.with_name(path.name.removesuffix(PACKED)).with_suffix(".json"))
+    weights = read_weights(path)
+    verify(card, weights, path)
     if scale not in (None, card.scale):
         raise ModelError(
             f"{card.name} upscales {card.scale} times, but scale {scale} was asked. "
@@ -122,10 +147,10 @@ def _find(model: str | Path | None, scale: int, degradation: Kind) -> Path:
     path = Path(model)
     if path.suffix == ".onnx":
         return path
-    names = sorted(file.stem for file in SHIPPED.glob("*.onnx"))
+    names = shipped_names()
     if str(model) not in names:
         raise ModelError(
             f"No shipped weights are called {str(model)!r}; there are: {', '.join(names)}. "
             "For a file of your own give its path, which ends in .onnx."
         )
-    return SHIPPED / f"{model}.onnx"
+    return SHIPPED / f"{model}{PACKED}"

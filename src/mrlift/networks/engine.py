@@ -1,7 +1,6 @@
 """Stored networks on torch: as an engine, and as the paper writes them down."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,15 @@ Slices = NDArray[np.float32]
 Run = Callable[[Slices], Slices]
 
 
-def torch_engine(weights: Path, threads: int = 0) -> Run:
+def torch_engine(weights: bytes, threads: int = 0) -> Run:
     """The stored graph node by node, on the first CUDA device or else on the CPU.
 
     Args:
-        weights: an .onnx file that `mrlift export` wrote.
+        weights: content of an .onnx file that `mrlift export` wrote.
         threads: threads of the whole process, as torch counts them; 0 leaves them.
 
     Raises:
-        ModelError: the file is not such a network.
+        ModelError: it is not such a network.
     """
     graph = read_graph(weights)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -43,7 +42,7 @@ def module_engine(network: nn.Module) -> Run:
     return lambda slices: _numpy(network, slices, 0)
 
 
-def paper_engine(weights: Path, network: dict[str, Any], threads: int = 0) -> Run:
+def paper_engine(weights: bytes, network: dict[str, Any], threads: int = 0) -> Run:
     """The network in eager torch with one deconvolution for each y_i, as eq. 1-4 say.
 
     The measure of speed, not a way to work: the same result as every engine, later. Arguments and
@@ -67,15 +66,15 @@ def as_written(network: nn.Module) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def stored_network(weights: Path, network: dict[str, Any]) -> MRL:
-    """The multi-resolution learning network that a file of weights holds.
+def stored_network(weights: bytes, network: dict[str, Any]) -> MRL:
+    """The multi-resolution learning network that weights are of.
 
     Args:
-        weights: an .onnx file that `mrlift export` wrote.
+        weights: content of an .onnx file that `mrlift export` wrote.
         network: what its card says of the network.
 
     Raises:
-        ModelError: the file is another network.
+        ModelError: they are of another network.
     """
     stored = parts(read_graph(weights))
     options = {k: network[k] for k in ("units", "channels", "grid", "shared_units")}

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import tempfile
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +13,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from mrlift.errors import ModelError
-from mrlift.inference.card import Card, save_card
+from mrlift.inference.card import Card
 from mrlift.inference.engines import onnx_engine
-from mrlift.io import replacing
+from mrlift.inference.zoo import save_weights
 from mrlift.networks.mrl import MRL
 from mrlift.training.checkpoint import Checkpoint
 from mrlift.training.loop import build_network
@@ -50,12 +49,7 @@ def export(checkpoint: Checkpoint, weights: Path) -> Card:
     if difference > PARITY:
         raise ModelError(f"torch and ONNX Runtime differ by {difference:.2g}; allowed {PARITY}.")
     card = _card(checkpoint, network, hashlib.sha256(content).hexdigest())
-    with (
-        replacing(weights.with_suffix(".json"), overwrite=True) as card_part,
-        replacing(weights, overwrite=True) as weights_part,
-    ):
-        weights_part.write_bytes(content)
-        save_card(card, card_part)
+    save_weights(card, content, weights, overwrite=True)
     return card
 
 
@@ -109,16 +103,13 @@ def _difference(network: MRL, content: bytes) -> float:
     """Largest difference over slices of three sizes with noise and edges."""
     rng = np.random.default_rng(0)
     worst = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "weights.onnx"
-        file.write_bytes(content)
-        engine = onnx_engine(file)
-        for shape in ((1, 32, 32), (2, 37, 50), (1, 8, 65)):
-            slices = rng.random(shape, dtype=np.float32)
-            slices[:, shape[1] // 2 :] *= 0.2
-            with torch.inference_mode():
-                expected = network(torch.from_numpy(slices)[:, None])[:, 0].numpy()
-            worst = max(worst, float(np.abs(engine(slices) - expected).max()))
+    engine = onnx_engine(content)
+    for shape in ((1, 32, 32), (2, 37, 50), (1, 8, 65)):
+        slices = rng.random(shape, dtype=np.float32)
+        slices[:, shape[1] // 2 :] *= 0.2
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(slices)[:, None])[:, 0].numpy()
+        worst = max(worst, float(np.abs(engine(slices) - expected).max()))
     return worst
 
 

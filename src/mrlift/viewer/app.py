@@ -13,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from mrlift._version import __version__
 from mrlift.errors import InputError, MrliftError, SeriesChoiceError
@@ -22,6 +21,7 @@ from mrlift.inference.zoo import DEFAULTS, USUAL, find_weights, load_model, ship
 from mrlift.io import list_series, load, read_headers
 from mrlift.quality import ensemble
 from mrlift.viewer.cases import IMAGES, Case, Result
+from mrlift.viewer.files import CompressedFiles
 from mrlift.viewer.tabs import Tab, Tabs
 from mrlift.viewer.uploads import OversizeError, Upload
 from mrlift.viewer.work import BusyError, Desk, Progress
@@ -76,8 +76,8 @@ class Api:
         self._cards = {card.name: card for card in shipped_cards()}
         self._weights: dict[str, str | Path] = {name: name for name in self._cards}
         if settings.weights is not None:
-            card, path = find_weights(settings.weights)
-            self._cards[card.name], self._weights[card.name] = card, path
+            card, _ = find_weights(settings.weights)
+            self._cards[card.name], self._weights[card.name] = card, settings.weights
 
     async def open_tab(self, request: Request) -> Response:
         """A tab with the given series: what the page needs first."""
@@ -290,7 +290,7 @@ def make_app(root: Path, settings: Settings) -> tuple[Starlette, Tabs]:
     app = Starlette(
         routes=[
             *(Route(path, endpoint, methods=[method]) for method, path, endpoint in endpoints),
-            Mount("/assets", StaticFiles(directory=ASSETS / "assets", check_dir=False)),
+            Mount("/assets", CompressedFiles(directory=ASSETS / "assets", check_dir=False)),
         ],
         exception_handlers={MrliftError: _refuse},
         lifespan=lifespan,
