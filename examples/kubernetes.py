@@ -31,11 +31,11 @@ job = {
     "apiVersion": "batch/v1",
     "kind": "Job",
     "metadata": {"name": "mrlift-client"},
-    # Exit code 7 says that series failed: trying again would change nothing.
+    # Exit code 9 says that series failed: trying again would change nothing.
     "spec": {
         "backoffLimit": 10,
         "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {
-            "containerName": "client", "operator": "In", "values": [2, 3, 4, 5, 7]}}]},
+            "containerName": "client", "operator": "In", "values": [2, 3, 4, 5, 9]}}]},
         "template": {"spec": {"restartPolicy": "Never", "containers": [client]}},
     },
 }  # fmt: skip

@@ -98,7 +98,7 @@ def run(
 ) -> None:
     """Upscale every series under SOURCE into DEST; running again does what is missing or changed.
 
-    A series that fails is noted and does not stop the others; the exit code is then 7. A BIDS data
+    A series that fails is noted and does not stop the others; the exit code is then 9. A BIDS data
     set becomes a BIDS derivative.
     """
     need_dask()
