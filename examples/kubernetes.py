@@ -21,6 +21,9 @@ cluster = make_cluster_spec(
     resources={"requests": share, "limits": share},
     env={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "30"},
 )
+# Dask has no dask-scheduler any more, which the template still names.
+scheduler = cluster["spec"]["scheduler"]["spec"]["containers"][0]
+scheduler["args"] = ["dask", "scheduler", "--host", "0.0.0.0"]
 client = {
     "name": "client",
     "image": image,

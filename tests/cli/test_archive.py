@@ -35,7 +35,7 @@ def archive(tmp_path_factory, tiny_weights):
 
 def test_a_run_tells_how_it_went(archive):
     _, dest, done = archive
-    assert done.returncode == 7
+    assert done.returncode == 9
     assert "1 series failed" in done.stderr
     assert re.search(r"done +│ 3", done.stdout)
     assert "Dask dashboard: http://127.0.0.1:" in done.stderr
