@@ -32,7 +32,7 @@ from mrlift.archive.cluster import connect  # noqa: E402
 from mrlift.archive.discovery import places  # noqa: E402
 from mrlift.archive.ledger import Ledger, ledger_file  # noqa: E402
 from mrlift.archive.series import perform  # noqa: E402
-from mrlift.archive.session import Session, settings_for  # noqa: E402
+from mrlift.archive.session import Session, settings_for, with_engine  # noqa: E402
 from mrlift.archive.task import Limits, Order, Outcome, Task  # noqa: E402
 from mrlift.benchmark.quality import circumstances  # noqa: E402
 from mrlift.io.facts import Selection  # noqa: E402
@@ -125,7 +125,7 @@ def alone(count: int, folder: Path) -> dict[str, float]:
 def one_core(model: str, folder: Path) -> dict[str, Any]:
     """The sample series on one core, by what a worker does."""
     source = ROOT / "samples"
-    settings = settings_for(source, folder / model, model=model, engine=None)
+    settings = with_engine(settings_for(source, folder / model, model=model), None)
     work = folder / "work"
     work.mkdir(exist_ok=True)
     names = tuple(sorted(p.name for p in (source / "t1w").glob("*.dcm")))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "archive"), str(ROOT / "tests" / "node")]
 from dasks import Dasks  # noqa: E402
 from peers import free_port  # noqa: E402
-from trees import real_series  # noqa: E402
+from trees import real_series, typed  # noqa: E402
 
 from mrlift.archive.cluster import connect  # noqa: E402
 from mrlift.archive.session import Session, settings_for  # noqa: E402
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--engine", default="onnx")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    record = circumstances("python " + " ".join(["benchmarks/archive_speed.py", *sys.argv[1:]]))
+    record = circumstances(typed())
     with tempfile.TemporaryDirectory(prefix="mrlift-archive-") as folder:
         took = measure(options, Path(folder))
     medians = {workers: statistics.median(values) for workers, values in took.items()}

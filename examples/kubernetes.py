@@ -21,6 +21,9 @@ cluster = make_cluster_spec(
     resources={"requests": share, "limits": share},
     env={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "30"},
 )
+# Dask has no dask-scheduler any more, which the template still names.
+scheduler = cluster["spec"]["scheduler"]["spec"]["containers"][0]
+scheduler["args"] = ["dask", "scheduler", "--host", "0.0.0.0"]
 client = {
     "name": "client",
     "image": image,
@@ -31,11 +34,11 @@ job = {
     "apiVersion": "batch/v1",
     "kind": "Job",
     "metadata": {"name": "mrlift-client"},
-    # Exit code 7 says that series failed: trying again would change nothing.
+    # Exit code 9 says that series failed: trying again would change nothing.
     "spec": {
         "backoffLimit": 10,
         "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {
-            "containerName": "client", "operator": "In", "values": [2, 3, 4, 5, 7]}}]},
+            "containerName": "client", "operator": "In", "values": [2, 3, 4, 5, 9]}}]},
         "template": {"spec": {"restartPolicy": "Never", "containers": [client]}},
     },
 }  # fmt: skip

@@ -11,8 +11,8 @@
     ├── ConfigError               5   a recipe or configuration has a wrong or unknown entry
     ├── DivergenceError           6   training left the finite numbers
     ├── QualityError              7   a result that draws warnings, where --strict allows none
-    ├── IncompleteError           7   an archive is done but for series that failed
-    └── ClusterError              8   the Dask cluster is gone in the middle of a run
+    ├── ClusterError              8   the Dask cluster is gone in the middle of a run
+    └── IncompleteError           9   an archive is done but for series that failed
 
 Messages say what was expected, what was found and what to do about it. They never carry
 patient attributes.
@@ -69,13 +69,13 @@ class QualityError(MrliftError):
     exit_code = 7
 
 
-class IncompleteError(MrliftError):
-    """An archive run came to its end, but some series failed; the ledger says which and why."""
-
-    exit_code = 7
-
-
 class ClusterError(MrliftError):
     """The Dask cluster is gone in the middle of a run; running again goes on."""
 
     exit_code = 8
+
+
+class IncompleteError(MrliftError):
+    """An archive run came to its end, but some series failed; the ledger says which and why."""
+
+    exit_code = 9

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from mrlift.archive.series import perform as usual
 from mrlift.archive.task import Outcome
@@ -9,6 +10,9 @@ from mrlift.archive.task import Outcome
 
 def perform(order):
     name = order.task.path
+    if order.task.job == "series":
+        with (Path(order.settings.source).parent / "tries").open("a") as tries:
+            tries.write(f"{name} {os.getppid()}\n")  # the parent is the worker
     if "crash" in name:
         os.abort()
     if "hang" in name:

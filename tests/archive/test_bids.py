@@ -144,7 +144,7 @@ def test_one_bad_image_fails_alone(data_set, tmp_path, tiny_weights):
     (root / IMAGES[0]).write_bytes(b"not an image")
     options = ("--model", tiny_weights, "--n-cpus", 1)
     done = app(root, tmp_path / "out", "participant", *options)
-    assert done.returncode == 7
+    assert done.returncode == 9
     assert IMAGES[0] in done.stdout
     assert len(list((tmp_path / "out").rglob("sub-*.nii.gz"))) == 2
     assert (tmp_path / "out/.mrlift/ledger.sqlite").exists()  # one for all

@@ -50,7 +50,7 @@ def test_the_record_of_broken_files_tells_good_from_bad():
     assert found["good_done"] == found["good_series"] >= 200
     assert found["broken_listed"] == found["broken_in_summary"] == found["broken_series"]
     assert found["broken_series"] == round(0.05 * found["good_series"])
-    assert found["exit_code"] == 7
+    assert found["exit_code"] == 9
 
 
 def test_the_record_of_the_cost_keeps_its_promises():

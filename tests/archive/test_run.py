@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,8 @@ def start(client, tree, tmp_path, tiny_weights, monkeypatch):
 
     def run(dest="dest", *, source=tree, limits=None, retry=None, target=POISON, **options):
         selection = options.pop("selection", Selection())
-        settings = settings_for(
-            source, tmp_path / dest, model=str(tiny_weights), engine="onnx", **options
-        )
+        options = {"model": str(tiny_weights), "engine": "onnx"} | options
+        settings = settings_for(source, tmp_path / dest, **options)
         with Session(settings, None, selection, limits or Limits(60.0)) as session:
             counts = session.run(client, retry=retry, target=target)
             session.summarise()
@@ -125,12 +125,13 @@ def test_running_again_does_what_is_missing_or_changed_only(start, tree, tmp_pat
     assert (counts["done"], counts["kept"]) == (0, 6)
 
     (tmp_path / "dest/one.nii").unlink()
-    shutil.rmtree(tmp_path / "dest/d/1.2.3.5")
+    (tmp_path / "dest/d/1.2.3.5/00001.dcm").unlink()
+    (tmp_path / "dest/d/sub/1.2.3.6/00001.dcm").write_bytes(b"altered")
     os.utime(tree / "a/two.nii.gz")  # another time, the same content
     os.utime(tree / "d/000.dcm")
     mrlift.save(head_volume((24, 20, 3), seed=9), tree / "a/b/three.nii.gz", overwrite=True)
     counts, rows = start()
-    assert (counts["done"], counts["kept"]) == (3, 3)
+    assert (counts["done"], counts["kept"]) == (4, 2)
     after = files_of(tmp_path / "dest")
     assert {n for n in before if before[n] != after[n]} == {"a/b/three.nii.gz"}
     untouched = tmp_path / "dest/a/two.nii.gz"
@@ -149,6 +150,9 @@ def test_poisoned_inputs_are_tried_twice_and_set_aside_and_the_rest_goes_on(star
         "crash.nii": "crash", "exit.nii": "crash", "hang.nii": "timeout", "hungry.nii": "memory"
     }  # fmt: skip
     assert {r.attempts for r in bad.values()} == {2}
+    tries = [line.split() for line in (tmp_path / "tries").read_text().splitlines()]
+    for name in bad:  # ... each time on another worker
+        assert len({worker for tried, worker in tries if tried == name}) == 2
     assert "SIGABRT" in bad["crash.nii"].reason
     assert "exit code 3" in bad["exit.nii"].reason
     assert "5 s" in bad["hang.nii"].reason
@@ -229,10 +233,14 @@ def test_what_is_not_ours_is_never_replaced(start, tree, tmp_path):
     assert (tmp_path / "dest/one.nii").read_text() == "precious"
 
 
-def test_an_archive_keeps_its_settings(start, tree, tmp_path):
+def test_an_archive_keeps_its_settings(start, tree, tmp_path, monkeypatch):
     start()
     with pytest.raises(ConfigError, match="begun with nifti False, now it is True"):
         start(nifti=True)
+    with pytest.raises(ConfigError, match="begun with engine 'onnx', now it is 'ncnn'"):
+        start(engine="ncnn")
+    monkeypatch.setattr("mrlift.archive.session.choose", None)  # one that has been chosen holds
+    assert start(engine=None)[0]["kept"] == 6
     with pytest.raises(OutputError, match="within each other"):
         start(source=tmp_path / "dest", dest="dest/inside")
     held = Ledger(ledger_file(tmp_path / "dest"), write=True)
@@ -274,3 +282,16 @@ def test_the_ledger_can_be_read_at_any_time(start, tmp_path):
     assert pace.finished == 6
     assert pace.left is None
     assert np.isclose(pace.share, 1.0)
+
+
+def test_the_pace_tells_what_is_left(tmp_path):
+    with closing(Ledger(tmp_path / "ledger.sqlite", write=True)) as ledger:
+        number = ledger.start_run()
+        time.sleep(0.1)
+        ledger.tick(number, cores=2, finished=10, visited=20, expected=80)
+        pace = ledger.pace()
+        assert not pace.ended
+        assert pace.left == pytest.approx(3 * pace.seconds)
+        assert pace.per_hour == pytest.approx(36000 / pace.seconds)
+        ledger.tick(number, cores=2, finished=10, visited=20, expected=None)
+        assert ledger.pace().left is None  # the walk that counts goes on

@@ -3,6 +3,7 @@
 import gzip
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import nibabel
@@ -78,6 +79,13 @@ def _dicom_cut(files, folder, number, chance):
         data.SOPInstanceUID = f"{data.SeriesInstanceUID}.{k + 1}"
         data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
         data.save_as(folder / file.name)
+
+
+def typed():
+    """The command that runs as anyone would type it, without paths of this machine."""
+    data = "MRLIFT_DATA=DATA " if os.environ.get("MRLIFT_DATA") else ""
+    words = (Path(w).name if Path(w).is_absolute() else w for w in sys.argv[1:])
+    return " ".join([f"{data}python benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
 def break_nifti(file, kind):

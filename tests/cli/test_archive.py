@@ -35,9 +35,9 @@ def archive(tmp_path_factory, tiny_weights):
 
 def test_a_run_tells_how_it_went(archive):
     _, dest, done = archive
-    assert done.returncode == 7
+    assert done.returncode == 9
     assert "1 series failed" in done.stderr
-    assert re.search(r"done +│ 3", done.stdout)
+    assert re.search(r"done +│ +3", done.stdout)
     assert "Dask dashboard: http://127.0.0.1:" in done.stderr
     assert str(dest / "summary.html") in done.stdout
     assert {p.name for p in dest.iterdir()} == {
@@ -66,7 +66,7 @@ def test_retry_does_what_has_been_mended(archive):
     mrlift.save(head_volume((24, 20, 3), seed=7), source / "bad.nii", overwrite=True)
     done = run("archive", "retry", dest, "--workers", 1)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"done +│ 4", done.stdout)
+    assert re.search(r"done +│ +4", done.stdout)
     assert "summary" in done.stdout
 
 

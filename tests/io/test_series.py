@@ -184,6 +184,16 @@ def test_a_damaged_slice_at_the_end_is_not_passed_over(tmp_path, damage):
         mrlift.load(tmp_path / "s")
 
 
+def test_a_header_that_is_damaged_is_called_so(tmp_path):
+    """Not by what breaks in pydicom when it joins the name of an open file with text."""
+    (file,) = write_series(tmp_path / "s")[:1]
+    content = file.read_bytes()
+    file.write_bytes(content[:160] + b"\xff" * 40 + content[200:])
+    with pytest.raises(InputError, match=r"000\.dcm.*damaged") as caught:
+        mrlift.load(file)
+    assert "Path" not in str(caught.value)
+
+
 def test_a_presentation_state_is_passed_over(tmp_path):
     files = write_series(tmp_path / "s")
     state = pydicom.dcmread(files[0])

@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
+from peers import free_port  # noqa: E402
 from phantoms import head_volume  # noqa: E402
 from runs import phantom_store, recipe, run_in, weights  # noqa: E402
 
@@ -238,8 +239,8 @@ def test_killed_and_resumed_is_bit_identical(prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(prepared, tmp_path):
-    """torchrun with two gloo processes: the same global batches, the same weights to 1e-5.
+def test_two_machines_learn_what_one_does(prepared, tmp_path):
+    """Two torchrun agents that meet over TCP, as on two machines: the same batches and weights.
 
     In single precision: bfloat16 rounds the gradient of each process's share by itself.
     """
@@ -247,14 +248,24 @@ def test_two_processes_learn_what_one_does(prepared, tmp_path):
     (tmp_path / "r.toml").write_text(single)
     code, text = mrlift_command(*prepared(tmp_path / "one"))
     assert code == 0, text
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "mrlift", *map(str, prepared(tmp_path / "two"))],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "2 processes" in done.stdout
-    assert done.stdout.count("Finished.") == 1
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+        "--rdzv-id", "test", "--rdzv-backend", "c10d", "--rdzv-endpoint",
+        f"localhost:{free_port()}",
+        "-m", "mrlift", *map(str, prepared(tmp_path / "two")),
+    ]  # fmt: skip
+    agents = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    told = [agent.communicate(timeout=300) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], told
+    said = "".join(out for out, _ in told)
+    assert "2 processes" in said
+    assert said.count("Finished.") == 1
     one, two = (load_checkpoint(tmp_path / name) for name in ("one", "two"))
     assert one.step == two.step
     for key, value in one.network.items():

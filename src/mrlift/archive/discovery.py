@@ -65,7 +65,7 @@ def _tree(source: Path) -> Iterator[Place]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(folder / entry.name)
-            elif is_nifti(Path(entry.name)):  # a broken link too: the task says that it is one
+            elif is_nifti(entry.name):  # a broken link too: the task says that it is one
                 name = entry.name if path == "." else f"{path}/{entry.name}"
                 yield Place(name, fingerprint=mark(entry))
             elif entry.is_file():

@@ -37,6 +37,7 @@ CREATE TABLE series (
     input_digest TEXT NOT NULL DEFAULT '', -- SHA-256
     output TEXT NOT NULL DEFAULT '', -- in the destination
     output_digest TEXT NOT NULL DEFAULT '', -- SHA-256
+    output_mark TEXT NOT NULL DEFAULT '', -- of names, sizes and times of the output
     ours INTEGER NOT NULL DEFAULT 0, -- what is there under the output's name was made here
     slices INTEGER NOT NULL DEFAULT 0,
     read_s REAL NOT NULL DEFAULT 0,
@@ -56,15 +57,15 @@ CREATE TABLE run (
     ended INTEGER NOT NULL DEFAULT 0,
     cores INTEGER NOT NULL DEFAULT 0,
     finished INTEGER NOT NULL DEFAULT 0, -- series that were done or failed
-    visited INTEGER NOT NULL DEFAULT 0, -- files and folders that the walk has come to
+    visited INTEGER NOT NULL DEFAULT 0, -- files and folders that are behind
     expected INTEGER -- files and folders in all, when they have been counted
 );
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 COLUMNS = (
     "path", "uid", "part", "status", "error", "reason", "attempts", "fingerprint", "input_digest",
-    "output", "output_digest", "ours", "slices", "read_s", "compute_s", "write_s", "worker",
-    "version", "card", "changed",
+    "output", "output_digest", "output_mark", "ours", "slices", "read_s", "compute_s", "write_s",
+    "worker", "version", "card", "changed",
 )  # fmt: skip
 
 
@@ -83,6 +84,7 @@ class Row:
     input_digest: str
     output: str
     output_digest: str
+    output_mark: str
     ours: int
     slices: int
     read_s: float
@@ -354,8 +356,9 @@ def _row(
     read, compute, write = outcome.seconds
     return Row(
         task.path, task.uid, outcome.part, status, outcome.error, outcome.reason, attempts,
-        task.fingerprint, outcome.input_digest, outcome.output, outcome.output_digest, int(ours),
-        outcome.slices, read, compute, write, worker, __version__, card, time.time(),
+        task.fingerprint, outcome.input_digest, outcome.output, outcome.output_digest,
+        outcome.output_mark, int(ours), outcome.slices, read, compute, write, worker, __version__,
+        card, time.time(),
     )  # fmt: skip
 
 

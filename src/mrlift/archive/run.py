@@ -18,7 +18,7 @@ from mrlift.archive.child import ChildError, ask
 from mrlift.archive.cluster import cores
 from mrlift.archive.discovery import Place, mark, places
 from mrlift.archive.ledger import Ledger, Row
-from mrlift.archive.series import output_of, part_name
+from mrlift.archive.series import output_mark, output_of, part_name
 from mrlift.archive.task import (
     HIDDEN,
     POISON,
@@ -118,7 +118,7 @@ class Run:
         self._counts: Counter[str] = Counter()
         self._visited, self._submitted = 0, 0
         self._expected: int | None = None
-        self._cores, self._began, self._noted = 0, time.monotonic(), 0.0
+        self._cores, self._began, self._noted, self._number = 0, time.monotonic(), 0.0, 0
 
     def go(self, only: list[str] | None = None) -> Counter[str]:
         """Do what is missing or has changed; `only` takes these paths instead of the whole source.
@@ -132,7 +132,7 @@ class Run:
         """
         self._prepare()
         self._cores = cores(self._client)
-        number = self._ledger.start_run()
+        self._number = self._ledger.start_run()
         source = self._given(only) if only is not None else self._walk()
         try:
             while True:
@@ -141,14 +141,14 @@ class Run:
                     break
                 for future, answer in self._finished():
                     self._land(future, answer)
-                self._note(number)
+                self._note()
         except BaseException:
             for future in self._flying:
                 with suppress(Exception):
                     future.cancel()
             raise
         finally:
-            self._note(number, ended=not self._flying)
+            self._note(ended=not self._flying)
             shutil.rmtree(self._work, ignore_errors=True)
         return self._counts
 
@@ -192,6 +192,7 @@ class Run:
                 return
             self._visited += 1
             self._visit(place)
+            self._note()  # where nothing has changed, this is the whole run
 
     def _visit(self, place: Place) -> None:
         if place.error:
@@ -226,8 +227,9 @@ class Run:
         self._ready.append(_Flight(task, known))
 
     def _all_there(self, known: list[Row]) -> bool:
-        dest = self._settings.dest
-        return all(os.path.lexists(f"{dest}/{row.output}") for row in known if row.output)
+        """Whether all outputs are there as they were written."""
+        outputs = ((row.output, row.output_mark) for row in known if row.output)
+        return all(output_mark(self._settings, name) == mark != "" for name, mark in outputs)
 
     def _submit(self, flight: _Flight, avoid: str = "") -> None:
         if self._client.status not in ("running", "connecting"):
@@ -332,7 +334,7 @@ class Run:
         self._ledger.record(task, outcomes, attempts, worker)
         self._counts.update(o.status for o in outcomes)
 
-    def _note(self, run: int, *, ended: bool = False) -> None:
+    def _note(self, *, ended: bool = False) -> None:
         now = time.monotonic()
         if now - self._noted < EVERY and not ended:
             return
@@ -340,16 +342,15 @@ class Run:
         with suppress(Exception):  # while the client looks for its scheduler
             self._cores = cores(self._client)
         finished = sum(self._counts[s] for s in ("done", "failed", "quarantined"))
+        # What is in line has been come to, but is not behind.
+        behind = max(0, self._visited - len(self._flying) - len(self._ready))
         self._ledger.tick(
-            run, cores=self._cores, finished=finished, visited=self._visited,
+            self._number, cores=self._cores, finished=finished, visited=behind,
             expected=self._expected, ended=ended,
         )  # fmt: skip
         if self._report:
-            self._report(
-                Progress(
-                    self._counts, self._visited, self._expected, self._cores, now - self._began
-                )
-            )
+            seconds = now - self._began
+            self._report(Progress(self._counts, behind, self._expected, self._cores, seconds))
 
 
 def _failed(result: list[Any]) -> bool:

@@ -138,10 +138,10 @@ def _one(order: Order, part: int, uid: str, input_digest: str, began: float) -> 
     sr = upscale(volume, settings.scale, _model(settings))
     computed = time.perf_counter()
     name = part_name(task.output, part)
-    output = _write(order, sr, name)
+    output, mark = _write(order, sr, name)
     written = time.perf_counter()
     return Outcome(
-        "done", part, "", "", input_digest, name, output, sr.slice_count,
+        "done", part, "", "", input_digest, name, output, mark, sr.slice_count,
         (read - began, computed - read, written - computed),
     )  # fmt: skip
 
@@ -166,8 +166,8 @@ def part_name(output: str, part: int) -> str:
     return f"{stem}_{part}{output[len(stem) :]}"
 
 
-def _write(order: Order, volume: Volume, name: str) -> str:
-    """Write the result to disk, not only to the machine's cache; its digest."""
+def _write(order: Order, volume: Volume, name: str) -> tuple[str, str]:
+    """Write the result to disk, not only to the machine's cache; its digest and its mark."""
     task, settings = order.task, order.settings
     target, work = Path(settings.dest) / name, Path(task.work)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -181,10 +181,23 @@ def _write(order: Order, volume: Volume, name: str) -> str:
     )  # fmt: skip
     if target.is_dir():
         sync_tree(target)
-        return digest(sorted(target.iterdir()))
+        return digest(sorted(target.iterdir())), output_mark(settings, name)
     sync(target)
     sync(target.parent)
-    return digest([target])
+    return digest([target]), output_mark(settings, name)
+
+
+def output_mark(settings: Settings, name: str) -> str:
+    """The fingerprint of an output, with its JSON where it has one; empty if it is not there."""
+    target = Path(settings.dest) / name
+    try:
+        if target.is_dir():
+            with os.scandir(target) as entries:
+                return fingerprint(sorted((e.name, e.stat()) for e in entries))
+        files = [target, _sidecar_of(target)] if settings.bids else [target]
+        return fingerprint((file.name, file.stat()) for file in files)
+    except OSError:
+        return ""
 
 
 def _sidecar_of(target: Path) -> Path:

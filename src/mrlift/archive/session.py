@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,7 +34,7 @@ def settings_for(
     nifti: bool = False,
     transfer_syntax: str = "explicit",
 ) -> Settings:
-    """Settings of an archive; the engine is the faster of this machine on one core.
+    """Settings of an archive; without `engine` that of its first run holds.
 
     SOURCE_DATE_EPOCH, if set, is the time of derivation that DICOM states.
 
@@ -62,7 +63,7 @@ def settings_for(
         model=str(own.resolve()) if own else card.name,
         card=card.name,
         sha256=card.sha256,
-        engine=engine or choose(card, weights, 1)[0].engine,
+        engine=engine or "",
         scale=card.scale,
         nifti=nifti,
         transfer_syntax=transfer_syntax,
@@ -71,11 +72,22 @@ def settings_for(
     )
 
 
+def with_engine(settings: Settings, known: Settings | None) -> Settings:
+    """Another machine may have another engine for its fastest: one archive keeps to one."""
+    if settings.engine:
+        return settings
+    if known is not None:
+        return replace(settings, engine=known.engine)
+    card, weights = find_weights(settings.model, settings.scale)
+    return replace(settings, engine=choose(card, weights, 1)[0].engine)
+
+
 class Session:
     """An archive that is open for a run.
 
     Args:
-        settings: as wanted; those of the first run hold.
+        settings: as wanted; those of the first run hold. The engine, if none is wanted, is the
+            fastest of this machine on one core.
         ledger: its file; None takes the usual one of the destination.
         selection: which series; None takes those of the last run.
         limits: of a single one.
@@ -97,7 +109,7 @@ class Session:
         dest = Path(settings.dest)
         self.ledger = Ledger(ledger or ledger_file(dest), write=True)
         try:
-            self._settings = self.ledger.settle(settings)
+            self._settings = self.ledger.settle(with_engine(settings, self.ledger.settings()))
         except BaseException:
             self.ledger.close()
             raise

@@ -25,7 +25,8 @@ class Settings:
         model: name of shipped weights, or absolute path of an .onnx file.
         card: name of the weights.
         sha256: of the weights.
-        engine: that runs them; the same everywhere, since two differ by 1e-4.
+        engine: that runs them; the same everywhere, since two differ by 1e-4. Empty where it is
+            to be chosen on the first run.
         scale: in-plane factor.
         nifti: write NIfTI whatever was read.
         transfer_syntax: of DICOM.
@@ -116,6 +117,7 @@ class Outcome:
         input_digest: SHA-256 of the file, or of the SHA-256 of all files in order of their names.
         output: path relative to the destination.
         output_digest: as `input_digest`.
+        output_mark: fingerprint of what was written, as in `Task`.
         slices: number of slices.
         seconds: for reading, computing and writing.
     """
@@ -127,6 +129,7 @@ class Outcome:
     input_digest: str = ""
     output: str = ""
     output_digest: str = ""
+    output_mark: str = ""
     slices: int = 0
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
 

@@ -98,7 +98,7 @@ def run(
 ) -> None:
     """Upscale every series under SOURCE into DEST; running again does what is missing or changed.
 
-    A series that fails is noted and does not stop the others; the exit code is then 7. A BIDS data
+    A series that fails is noted and does not stop the others; the exit code is then 9. A BIDS data
     set becomes a BIDS derivative.
     """
     need_dask()
@@ -214,7 +214,7 @@ def go(
     if bad:
         raise IncompleteError(
             f"{bad} series failed, the others are done. `mrlift archive status {settings.dest}` "
-            "says why; `mrlift archive retry` tries them again."
+            "says why; `mrlift archive retry` with the same folder tries them again."
         )
 
 
@@ -240,29 +240,28 @@ def progress() -> "Iterator[Callable[[Progress], None]]":
         row = bar.add_task("archive", total=None, told="")
 
         def report(now: "Progress") -> None:
-            done = now.counts["done"]
+            ended = sum(now.counts[s] for s in ("done", "failed", "quarantined"))
             told = ", ".join(f"{n:,} {status}" for status, n in sorted(now.counts.items()))
-            if done:
-                told += f"; {3600 * done / now.seconds:,.0f} an hour"
-            told += f" on {now.cores} cores"
+            told += f"\n{3600 * ended / now.seconds:,.0f} an hour, " if ended else "\n"
+            told += f"{now.cores} cores"  # on a second line: a terminal has 80 columns
             bar.update(row, completed=now.visited, total=now.expected, told=told)
 
         yield report
 
 
 def _print_status(ledger: "Ledger", pace: "Pace | None") -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from mrlift.archive.summary import ORDER, duration
 
     counts = ledger.counts()
-    table = Table("status", "series")
+    table = Table("status", Column("series", justify="right"))
     for name in ORDER:
         if name in counts:
             table.add_row(name, f"{counts[name]:,}")
     out().print(table)
     if kinds := ledger.errors():
-        reasons = Table("status", "kind", "series", "for instance")
+        reasons = Table("status", "kind", Column("series", justify="right"), "for instance")
         for name, kind, count, example in kinds:
             reasons.add_row(name, kind, f"{count:,}", example.splitlines()[0] if example else "")
         out().print(reasons, markup=False)

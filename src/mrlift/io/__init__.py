@@ -44,9 +44,9 @@ __all__ = [
 FOREIGN = (".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".img", ".hdr", ".mnc", ".png")
 
 
-def is_nifti(path: Path) -> bool:
+def is_nifti(path: Path | str) -> bool:
     """Whether a name is that of a NIfTI file."""
-    return path.name.lower().endswith(SUFFIXES)
+    return str(path).lower().endswith(SUFFIXES)
 
 
 def nifti_name(path: Path) -> Path:

@@ -21,7 +21,7 @@ class BoundedFile(io.BufferedReader):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
+        super().__init__(io.FileIO(str(path)))  # whose name pydicom joins with text
         self._size = path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
