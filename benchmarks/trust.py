@@ -324,20 +324,31 @@ def seen(options: argparse.Namespace) -> None:
     """Write the range of the training series into cards."""
     series = [load(path) for path in chosen(options.data, options.series, options.without)]
     few = [with_tissue(volume) for volume in series]
+    known: dict[tuple, dict[str, list[float]]] = {}  # weights of one problem have seen the same
     for name in options.model:
         file = SHIPPED / f"{name}.json"
         card = load_card(file)
-        found: dict[str, list[float]] = {"matrix": []}
-        for hr in few:
-            for noise in sorted(set(card.training.get("noise", [0.0]))):
-                lr = degrade(hr, card.scale, card.degradation, grid=card.grid, noise=noise)
-                found["matrix"] += [lr.voxels.shape[a] for a in lr.in_plane_axes]
-                for key, value in traits(lr.slices()).items():
-                    found.setdefault(key, []).append(value)
+        noises = sorted(set(card.training.get("noise", [0.0])))
+        problem = (card.scale, card.degradation, card.grid, *noises)
+        if problem not in known:
+            known[problem] = figures_of(few, card, noises)
+        found = known[problem]
         ranges = {k: (round(min(v), 4), round(max(v), 4)) for k, v in found.items()}
         with replacing(file, overwrite=True) as part:
             save_card(replace(card, seen=ranges), part)
         print(name, ranges)
+
+
+def figures_of(series: list[Volume], card, noises: list[float]) -> dict[str, list[float]]:  # noqa: ANN001
+    """Matrix and traits of all series, degraded as for the card."""
+    found: dict[str, list[float]] = {"matrix": []}
+    for hr in series:
+        for noise in noises:
+            lr = degrade(hr, card.scale, card.degradation, grid=card.grid, noise=noise)
+            found["matrix"] += [lr.voxels.shape[a] for a in lr.in_plane_axes]
+            for key, value in traits(lr.slices()).items():
+                found.setdefault(key, []).append(value)
+    return found
 
 
 def with_tissue(volume: Volume) -> Volume:
