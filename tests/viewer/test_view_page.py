@@ -257,6 +257,7 @@ def test_overlays_with_units(look, pair):
             assert value == pytest.approx(float(found.residual.voxels[voxel]), abs=1e-3)
         page.keyboard.press("s")
         expect(page.locator("#layer-text")).to_contain_text("eight", timeout=60_000)
+        expect(page.locator("[data-layer=spread]")).to_be_focused()
         assert float(page.locator("[data-image=sr] .over").get_attribute("data-value")) >= 0
         page.keyboard.press("n")
         page.wait_for_selector("#layer", state="hidden")

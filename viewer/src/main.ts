@@ -153,7 +153,8 @@ function follow(): void {
     const here = document.activeElement === byId("cancel"); // about to be hidden
     take(id, facts).then(() => {
       announce("Done");
-      if (here) (facts.result?.download ? byId("download") : stage.box).focus();
+      const spread = document.querySelector<HTMLElement>("[data-layer=spread]")!;
+      if (here) (facts.result?.spread ? spread : byId("download")).focus();
     }, complain);
   });
   const end = (text: string) => {
