@@ -1,7 +1,5 @@
-"""The page in a real browser: Debian's chromium, driven by Playwright."""
+"""The page in a real browser: what it shows, and what can be done with it."""
 
-import io
-import os
 import shutil
 import zipfile
 
@@ -12,9 +10,9 @@ from phantoms import head_volume
 
 pytest.importorskip("starlette", reason="needs the view extra")
 pytest.importorskip("playwright", reason="needs the dev extra")
-from playwright.sync_api import expect, sync_playwright
+from browsing import NEEDS, SCREENSHOTS, agree, box_of, chromium, looking, pixels, serving, shown
+from playwright.sync_api import expect
 from serving import TINY, eventually, kept, nifti, slow_model
-from serving import serving as serving_with
 
 import mrlift
 from mrlift.inference.zoo import find_weights
@@ -22,53 +20,22 @@ from mrlift.quality import consistency
 from mrlift.resampling import bicubic_up
 from mrlift.viewer.app import Given
 from mrlift.viewer.cases import Result
-from mrlift.viewer.server import ASSETS
 from mrlift.volume import fit_dtype
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.skipif(not (ASSETS / "index.html").exists(), reason="needs `make viewer`"),
-    pytest.mark.skipif(not CHROMIUM, reason="needs chromium"),
-]
-SCREENSHOTS = ROOT / "screenshots"  # kept by CI
+pytestmark = NEEDS
 SLICES = 4  # of the demo series: chromium draws without a graphics card here
 
 
 @pytest.fixture(scope="module")
 def browser():
-    SCREENSHOTS.mkdir(exist_ok=True)
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as running:
-        yield running.chromium.launch(executable_path=CHROMIUM, args=arguments)
-
-
-def is_problem(message):
-    """Errors of the page, and refusals by its policy; not a refused upload or the server's end."""
-    expected = ("status of 422", "net::ERR_")
-    return message.type == "error" and not any(words in message.text for words in expected)
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture
 def look(browser):
-    """Opens the page of a server; fails for any error in it and any request that leaves it."""
-    pages, problems = [], []
-
-    def opened(server, **options):
-        page = browser.new_page(**{"viewport": {"width": 1280, "height": 720}, **options})
-        pages.append(page)
-        page.set_default_timeout(60_000)
-        ours = (f"http://127.0.0.1:{server.port}/", "data:", "blob:")
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda m: is_problem(m) and problems.append(m.text))
-        page.on("request", lambda r: r.url.startswith(ours) or problems.append(r.url))
-        page.goto(server.url)
-        page.wait_for_selector("body[data-ready]")
-        return page
-
-    yield opened
-    for page in pages:
-        page.close()
-    assert problems == []
+    with looking(browser) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -92,49 +59,11 @@ def pair():
     return Given("head.nii.gz", lr, Result.of(lr, mrlift.upscale(lr, model=TINY), card, new=False))
 
 
-def serving(given=None):
-    """A server with time for a browser that draws on busy processors."""
-    return serving_with(given, grace=3.0)
-
-
-def shown(page, image):
-    """The value and the voxel that a pane gives for the cursor."""
-    output = page.locator(f"[data-image={image}] .value")
-    page.wait_for_timeout(60)  # a frame
-    voxel = output.get_attribute("data-voxel")
-    return float(output.get_attribute("data-value")), tuple(map(int, voxel.split()))
-
-
-def agree(page, volumes):
-    """The values under the cursor are those of the arrays, all at one place; returns its voxels."""
-    found = {name: shown(page, name) for name in volumes}
-    for name, (value, voxel) in found.items():
-        assert value == pytest.approx(float(volumes[name].voxels[voxel]), rel=1e-6)
-    places = [volumes[name].affine @ (*found[name][1], 1) for name in volumes]
-    apart = np.abs(places[0] - places[-1]).max()
-    assert apart <= max(volumes["lr"].spacing[:2]) / 2 + 1e-3
-    return {name: voxel for name, (_, voxel) in found.items()}
-
-
 def bicubic_of(lr):
     planes = [
         fit_dtype(bicubic_up(plane.astype(float), 2), lr.voxels.dtype) for plane in lr.slices()
     ]
     return lr.resized(lr.voxels_from_slices(np.stack(planes)), 2)
-
-
-def pixels(page, x, y, width, height):
-    """Grey values of a part of the page; all of it is captured, since a clip moves the layout."""
-    from PIL import Image
-
-    whole = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L")).astype(int)
-    left, top = int(x), int(y)
-    return whole[top : top + max(int(height), 1), left : left + max(int(width), 1)]
-
-
-def box_of(page, selector):
-    box = page.locator(selector).bounding_box()
-    return box["x"], box["y"], box["width"], box["height"]
 
 
 def test_the_demo_series_from_folder_to_download(look, demo, tmp_path):
@@ -320,6 +249,7 @@ def test_overlays_with_units(look, pair):
         found = consistency(pair.lr, pair.result.sr, pair.result.card)
         assert page.locator("#high").text_content() == f"≥ {4 * found.noise:#.3g}".rstrip(".")
         assert page.locator("#unit").text_content() == "signal units"
+        assert page.locator("[data-image=sr] .over").text_content().startswith("residual ")
         for _ in range(3):
             page.keyboard.press("ArrowUp")
             _, voxel = shown(page, "lr")
@@ -327,6 +257,7 @@ def test_overlays_with_units(look, pair):
             assert value == pytest.approx(float(found.residual.voxels[voxel]), abs=1e-3)
         page.keyboard.press("s")
         expect(page.locator("#layer-text")).to_contain_text("eight", timeout=60_000)
+        expect(page.locator("[data-layer=spread]")).to_be_focused()
         assert float(page.locator("[data-image=sr] .over").get_attribute("data-value")) >= 0
         page.keyboard.press("n")
         page.wait_for_selector("#layer", state="hidden")
@@ -357,23 +288,28 @@ def test_a_closed_tab_in_the_midst_of_work(look, pair, monkeypatch):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1280, 720), (820, 1180)])
-def test_sizes_and_schemes(look, pair, scheme, width, height):
+@pytest.mark.parametrize(
+    ("width", "height", "touch"), [(1280, 720, False), (1024, 768, True), (768, 1024, True)]
+)
+def test_sizes_and_schemes(look, pair, scheme, width, height, touch):
+    """A small screen, and a tablet held either way, with room for fingers."""
     with serving(pair) as server:
-        page = look(server, viewport={"width": width, "height": height}, color_scheme=scheme)
+        size = {"width": width, "height": height}
+        page = look(server, viewport=size, color_scheme=scheme, has_touch=touch)
+        page.keyboard.press("r")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for name in ("lr", "bicubic", "sr"):
             x, y, w, h = box_of(page, f"[data-image={name}]")
-            assert w > 250
+            assert w >= 250
             assert h > 250
             assert x >= 0
             assert x + w <= width
             assert y + h <= height
-        for selector in ("#start", "#slice", "#layout-lr", "#theme"):
+        for selector in ("#start", "#slice", "#layout-lr", "#theme", "#legend canvas"):
             x, y, w, h = box_of(page, selector)
             assert 0 <= x <= x + w <= width
             assert 0 <= y <= y + h <= height
-            assert h >= 24
+            assert h >= (40 if touch else 24) or selector == "#legend canvas"
         back = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
         assert (sum(page.evaluate(back)) > 382) == (scheme == "light")
         page.screenshot(path=SCREENSHOTS / f"{width}x{height}-{scheme}.png")
@@ -394,3 +330,18 @@ def test_orientation_letters_are_those_of_the_patient(look, pair):
             letter = ("LR", "PA", "IS")[axis][int(step[axis] > 0)]
             assert page.locator(f"[data-image=sr] .{side}").text_content() == letter
         assert page.locator("[data-image=lr] .left").text_content() == "R"
+
+
+def test_what_needs_a_result_waits_for_one(look, pair):
+    needing = [f"#layout-{name}" for name in ("lr", "bicubic")]
+    needing += [f"[data-layer={name}]" for name in ("residual", "spread")]
+    with serving(Given("head.nii.gz", pair.lr)) as server:
+        page = look(server)
+        assert all(page.locator(selector).is_disabled() for selector in needing)
+        page.get_by_label("Weights").select_option(TINY)
+        assert page.locator("#model-text").text_content() == "For an image that was reduced."
+        page.locator("#start").press("Enter")
+        page.wait_for_selector(f"body[data-shown='1 {TINY}']")
+        page.wait_for_selector("#download:focus")  # Cancel, which had it, is gone
+        assert all(page.locator(selector).is_enabled() for selector in needing)
+        assert page.locator("#model").input_value() == TINY

@@ -61,11 +61,12 @@ export type Read = { case: string; facts: Facts } | { series: Series[] };
 
 let tab = "";
 
-async function call(method: string, path: string, body?: BodyInit): Promise<Response> {
+async function call(method: string, path: string, body?: BodyInit, signal?: AbortSignal): Promise<Response> {
   let answer: Response;
   try {
-    answer = await fetch(path, { method, body });
+    answer = await fetch(path, { method, body, signal });
   } catch {
+    signal?.throwIfAborted();
     throw new Error("The server does not answer. Is `mrlift view` still running?");
   }
   if (!answer.ok) {
@@ -99,8 +100,8 @@ export async function announce(name: string, bytes: number): Promise<void> {
   await call("POST", here("/upload"), json({ name, bytes }));
 }
 
-export async function send(name: string, file: File): Promise<void> {
-  await call("PUT", here(`/upload?name=${encodeURIComponent(name)}`), file);
+export async function send(name: string, file: File, signal: AbortSignal): Promise<void> {
+  await call("PUT", here(`/upload?name=${encodeURIComponent(name)}`), file, signal);
 }
 
 export async function read(series: string): Promise<Read> {

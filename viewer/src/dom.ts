@@ -23,15 +23,16 @@ export function quiet(): void {
 
 /** A group of buttons of which one is chosen; arrow keys move within, as in a radio group. */
 export function radios(selector: string, choose: (button: HTMLElement) => void): void {
-  const buttons = [...document.querySelectorAll<HTMLElement>(selector)];
-  buttons.forEach((button, place) => {
+  const buttons = [...document.querySelectorAll<HTMLButtonElement>(selector)];
+  buttons.forEach((button) => {
     button.addEventListener("click", () => choose(button));
     button.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (!step) return;
       event.preventDefault();
       event.stopPropagation();
-      const next = buttons[(place + step + buttons.length) % buttons.length];
+      const open = buttons.filter((other) => !other.disabled);
+      const next = open[(open.indexOf(button) + step + open.length) % open.length];
       next.focus();
       next.click();
     });

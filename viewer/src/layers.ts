@@ -62,10 +62,10 @@ export class Layers {
     const { stage, wanted } = this;
     const { sr } = stage.panes;
     if (wanted === null) {
-      await sr.overlay(null, COLOURS.spread, 0);
+      await sr.overlay(null);
     } else {
       const { low, high } = await colours(stage.id, wanted);
-      await sr.overlay(imageUrl(stage.id, wanted), COLOURS[wanted], high);
+      await sr.overlay({ url: imageUrl(stage.id, wanted), name: wanted, colours: COLOURS[wanted], high });
       this.explain(wanted, low, high);
       this.fade();
     }
@@ -79,6 +79,7 @@ export class Layers {
     const end = format(high, 3);
     byId("low").textContent = low ? `≤ −${end}` : "0";
     byId("high").textContent = `≥ ${end}`;
+    byId("legend-title").textContent = map === "residual" ? "Residual" : "Spread";
     byId("unit").textContent = "signal units";
     byId("layer-text").textContent =
       map === "residual"
@@ -99,7 +100,7 @@ export class Layers {
     for (const button of document.querySelectorAll<HTMLElement>("[data-layer]")) {
       button.setAttribute("aria-checked", String(button.dataset.layer === name));
     }
-    byId("layer").hidden = this.shown === null;
+    for (const id of ["layer", "legend"]) byId(id).hidden = this.shown === null;
   }
 }
 

@@ -26,7 +26,9 @@ function report(text: string, share: number | null): void {
   working = share !== null;
   byId("progress").hidden = share === null;
   byId("progress-text").textContent = text;
-  byId<HTMLProgressElement>("bar").value = share ?? 0;
+  const bar = byId<HTMLProgressElement>("bar");
+  if (share) bar.value = share;
+  else bar.removeAttribute("value"); // it moves to and fro until something is done
   byId<HTMLButtonElement>("start").disabled = working || !stage.facts;
 }
 
@@ -38,6 +40,7 @@ async function take(id: string, facts: api.Facts): Promise<void> {
   byId("case").textContent = facts.name;
   document.title = `${facts.name} · mrlift view`;
   describe(facts);
+  offer(facts.result !== null);
   const link = byId<HTMLAnchorElement>("download");
   const name = facts.result?.download;
   link.hidden = !name;
@@ -51,7 +54,7 @@ async function take(id: string, facts: api.Facts): Promise<void> {
   }
   byId("times").hidden = facts.times < 2;
   byId<HTMLInputElement>("time").max = String(facts.times);
-  if (facts.result) chooseScale(facts.result.scale);
+  if (facts.result) chooseScale(facts.result.scale, facts.result.model);
   report("", null);
   document.body.dataset.shown = `${id} ${facts.result?.model ?? ""}`;
 }
@@ -62,7 +65,7 @@ function describe(facts: api.Facts): void {
     ["Format", facts.format],
     ["Voxels", shape.join(" × ") + (facts.times > 1 ? ` × ${facts.times}` : "")],
     ["Spacing", `${spacing.map((v) => +v.toFixed(3)).join(" × ")} mm`],
-    ...facts.notes.map((note): [string, string] => ["Odd", note]),
+    ...facts.notes.map((note): [string, string] => ["Note", note]),
   ];
   const { findings } = facts.result ?? {};
   byId("check").hidden = !findings;
@@ -86,20 +89,29 @@ function describe(facts: api.Facts): void {
 // Weights
 let models: api.Model[] = [];
 
-function chooseScale(scale: number): void {
+/** Offer the weights of a scale; those of `name` are chosen, else the default. */
+function chooseScale(scale: number, name = ""): void {
   for (const button of document.querySelectorAll<HTMLElement>("[data-scale]")) {
     button.setAttribute("aria-checked", String(Number(button.dataset.scale) === scale));
   }
   const fitting = models.filter((model) => model.scale === scale);
   fitting.sort((a, b) => Number(b.default) - Number(a.default));
-  const options = fitting.map((model) => new Option(words(model), model.name, model.default, model.default));
-  byId("model").replaceChildren(...options);
+  byId("model").replaceChildren(...fitting.map((model) => new Option(model.name)));
+  if (fitting.some((model) => model.name === name)) byId<HTMLSelectElement>("model").value = name;
+  explain();
 }
 
-function words(model: api.Model): string {
-  const size = /-(fast|tiny)-/.exec(model.name)?.[1];
-  const kind = model.degradation === "kspace" ? "coarse scan" : "reduced image";
-  return `${kind}${size ? `, ${size}` : ""} (${model.name})`;
+/** Say what the chosen weights are for. */
+function explain(): void {
+  const model = models.find(({ name }) => name === byId<HTMLSelectElement>("model").value)!;
+  const made = model.degradation === "kspace" ? "a coarse scan" : "an image that was reduced";
+  byId("model-text").textContent = `For ${made}${model.default ? "; the usual choice" : ""}.`;
+}
+
+/** What needs a result can be chosen only where there is one. */
+function offer(result: boolean): void {
+  const needing = "[data-layout=lr][role], [data-layout=bicubic][role], [data-layer=residual], [data-layer=spread]";
+  for (const button of document.querySelectorAll<HTMLButtonElement>(needing)) button.disabled = !result;
 }
 
 function offerScales(): void {
@@ -123,18 +135,27 @@ async function begin(work: "upscale" | "spread"): Promise<void> {
 
 const layers = new Layers(stage, () => begin("spread"), complain);
 
+function duration(seconds: number): string {
+  return seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+}
+
 function follow(): void {
   const source = api.events();
   const on = <T>(kind: string, act: (facts: T) => void) =>
     source.addEventListener(kind, (event) => act(JSON.parse((event as MessageEvent).data)));
   on<Progress>("progress", ({ title, done, total, seconds }) => {
-    const left = done ? `, ${Math.round((seconds / done) * (total - done))} s left` : "";
+    const left = done ? `, ${duration((seconds / done) * (total - done))} left` : "";
     const name = title === "upscale" ? "Upscaling" : "Spread";
     const rest = done === total ? ", checking and writing" : left;
     report(total ? `${name}: slice ${done} of ${total}${rest}` : name, total ? done / total : 0);
   });
   on<{ case: string; facts: api.Facts }>("done", ({ case: id, facts }) => {
-    take(id, facts).then(() => announce("Done"), complain);
+    const here = document.activeElement === byId("cancel"); // about to be hidden
+    take(id, facts).then(() => {
+      announce("Done");
+      const spread = document.querySelector<HTMLElement>("[data-layer=spread]")!;
+      if (here) (facts.result?.spread ? spread : byId("download")).focus();
+    }, complain);
   });
   const end = (text: string) => {
     report("", null);
@@ -162,6 +183,7 @@ function controls(): void {
     event.preventDefault();
     begin("upscale").catch(complain);
   });
+  byId("model").addEventListener("change", explain);
   byId("message-close").addEventListener("click", quiet);
   byId("help-open").addEventListener("click", () => byId<HTMLDialogElement>("help").showModal());
   byId("smooth").addEventListener("click", smooth);
@@ -223,7 +245,7 @@ function cross(): void {
 }
 
 function stop(): void {
-  if (!working) return;
+  if (!working) return quiet();
   uploads?.cancel();
   api.cancel().catch(complain);
 }
@@ -255,7 +277,7 @@ const SHORTCUTS: Shortcut[] = [
   key("x", "X", "cursor in every image or not", cross),
   key("p", "P W", "dragging pans, or sets the window", () => chooseTool("pan")),
   key("u", "U", "upscale", () => byId("start").click()),
-  key("Escape", "Esc", "cancel what is running", stop),
+  key("Escape", "Esc", "cancel what is running; close the message", stop),
   key("t", "T", "light or dark", turn),
   key("?", "?", "this help", () => byId<HTMLDialogElement>("help").showModal()),
 ];
@@ -285,7 +307,8 @@ async function start(): Promise<void> {
   models = opened.models;
   byId("version").textContent = `mrlift ${opened.version}`;
   offerScales();
-  uploads = new Uploads(opened.limit, (found) => take(found.case, found.facts), report, complain);
+  offer(false);
+  uploads = new Uploads(opened.limit, (found) => take(found.case, found.facts), report, () => working, complain);
   await stage.attach();
   for (const [id, facts] of Object.entries(opened.cases)) await take(id, facts);
   document.body.dataset.ready = "yes";

@@ -49,6 +49,7 @@ export class Pane {
     logLevel: "error",
   });
   private windowed = "";
+  private layer = ""; // name of the map over the image
   private toVoxel: number[][] = [];
 
   constructor(readonly name: string, parent: HTMLElement) {
@@ -88,9 +89,11 @@ export class Pane {
    * Lay a map over the image, or take it away. Colours begin at 0, see-through, and end at `high`;
    * negative values have colours of their own.
    */
-  async overlay(url: string | null, colours: Colours, high: number): Promise<void> {
+  async overlay(layer: { url: string; name: string; colours: Colours; high: number } | null): Promise<void> {
     if (this.nv.volumes.length > 1) this.nv.removeVolumeByIndex(1);
-    if (url === null) return;
+    if (layer === null) return;
+    const { url, name, colours, high } = layer;
+    this.layer = name;
     const map = await image(url, { colormap: colours.above, cal_min: high * SOLID, cal_max: high });
     map.colormapType = TRANSLUCENT_BELOW_MIN;
     if (colours.below) {
@@ -248,7 +251,7 @@ export class Pane {
     this.value.dataset.voxel = index ? index.join(" ") : "";
     this.value.dataset.value = value === null ? "" : String(value);
     const over = this.sample(view.cursor, 1, view.time);
-    this.over.textContent = over === null ? "" : signed(over);
+    this.over.textContent = over === null ? "" : `${this.layer} ${signed(over)}`;
     this.over.dataset.value = over === null ? "" : String(over);
     const spot = this.spot(view.cursor);
     this.cross.hidden = !view.cross || !spot;

@@ -1,7 +1,7 @@
 /** Taking a file or a folder from the user to the server. */
 
 import { type Read, type Series, announce as announceUpload, forget, read, send } from "./api";
-import { byId } from "./dom";
+import { announce, byId } from "./dom";
 
 interface Picked {
   name: string; // of the file or the folder
@@ -9,12 +9,13 @@ interface Picked {
 }
 
 export class Uploads {
-  private cancelled = false;
+  private stopper = new AbortController();
 
   constructor(
     private readonly limit: number,
     private readonly take: (found: Extract<Read, { case: string }>) => Promise<void>,
     private readonly report: (text: string, share: number | null) => void,
+    private readonly busy: () => boolean,
     private readonly fail: (problem: unknown) => void,
   ) {
     this.inputs();
@@ -31,7 +32,7 @@ export class Uploads {
   }
 
   cancel(): void {
-    this.cancelled = true;
+    this.stopper.abort();
   }
 
   private inputs(): void {
@@ -67,7 +68,11 @@ export class Uploads {
       event.preventDefault();
       mark(-depth);
       const entries = [...(event.dataTransfer?.items ?? [])].flatMap((item) => item.webkitGetAsEntry() ?? []);
-      if (entries.length) void this.fromEntries(entries);
+      if (entries.length) return void this.fromEntries(entries);
+      // What a script or another page hands over has no entries.
+      const files = [...(event.dataTransfer?.files ?? [])].map((file) => ({ path: file.name, file }));
+      if (files.length) void this.run({ name: files[0].path, files });
+      else this.fail("Drop a NIfTI file or a DICOM folder from this machine.");
     });
   }
 
@@ -81,8 +86,13 @@ export class Uploads {
   }
 
   private async run({ name, files }: Picked): Promise<void> {
+    if (this.busy()) return this.fail("Something is going on. Wait until it has ended or cancel it.");
+    if (!byId("choose").hidden) {
+      byId("choose").hidden = true;
+      await forget().catch(this.fail);
+    }
     const bytes = files.reduce((sum, { file }) => sum + file.size, 0);
-    this.cancelled = false;
+    this.stopper = new AbortController();
     try {
       if (!files.length) throw new Error("The folder is empty. Choose one with DICOM images.");
       if (bytes > this.limit) {
@@ -95,21 +105,17 @@ export class Uploads {
       await announceUpload(name, bytes);
       let sent = 0;
       for (const { path, file } of files) {
-        if (this.cancelled) return await this.abandon();
-        await send(path, file);
+        await send(path, file, this.stopper.signal);
         sent += file.size;
         this.report(`Reading ${name}`, sent / bytes);
       }
       await this.finish("");
     } catch (problem) {
       this.report("", null);
-      this.fail(problem);
+      if (!this.stopper.signal.aborted) return this.fail(problem);
+      announce("Cancelled");
+      await forget().catch(this.fail);
     }
-  }
-
-  private async abandon(): Promise<void> {
-    await forget();
-    this.report("", null);
   }
 
   private async finish(series: string): Promise<void> {

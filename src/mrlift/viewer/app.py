@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
@@ -124,12 +124,14 @@ class Api:
     async def receive(self, request: Request) -> Response:
         """One file of the upload, as the body of the request."""
         tab = self._tab(request)
-        if tab.upload is None:
+        upload = tab.upload
+        if upload is None:
             raise InputError("No upload has been announced. Choose the file again.")
         try:
-            await tab.upload.receive(request.query_params.get("name", ""), request.stream())
-        except (OversizeError, InputError):
-            tab.drop_upload()
+            await upload.receive(request.query_params.get("name", ""), request.stream())
+        except (OversizeError, InputError, ClientDisconnect):
+            if tab.upload is upload:  # else it was cancelled meanwhile, and another has begun
+                tab.drop_upload()
             raise
         return Response(status_code=204)
 
@@ -254,6 +256,10 @@ async def _refuse(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status)
 
 
+async def _unheard(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # whoever sent a file has gone
+
+
 async def _index(request: Request) -> Response:
     return FileResponse(ASSETS / "index.html")
 
@@ -292,7 +298,7 @@ def make_app(root: Path, settings: Settings) -> tuple[Starlette, Tabs]:
             *(Route(path, endpoint, methods=[method]) for method, path, endpoint in endpoints),
             Mount("/assets", CompressedFiles(directory=ASSETS / "assets", check_dir=False)),
         ],
-        exception_handlers={MrliftError: _refuse},
+        exception_handlers={MrliftError: _refuse, ClientDisconnect: _unheard},
         lifespan=lifespan,
     )
     return app, api.tabs

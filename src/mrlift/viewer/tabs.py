@@ -79,7 +79,7 @@ class Tab:
             self.job.cancel()
             await asyncio.to_thread(self.job.join)
         async with self.loading:
-            self.upload = None
+            self.drop_upload()
             await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
 

@@ -30,6 +30,7 @@ class Upload:
         self.folder = folder
         self._limit = limit
         self._bytes = 0
+        self._discarded = False
         self._files: dict[Path, PurePosixPath] = {}  # and what the user calls them
         folder.mkdir()
 
@@ -37,7 +38,7 @@ class Upload:
         """Write one file. Its name decides the suffix and nothing else.
 
         Raises:
-            InputError: the name is no relative path.
+            InputError: the name is no relative path, or the upload was discarded meanwhile.
             OversizeError: the limit is passed; what has arrived is of no use any more.
         """
         original = safe_name(name)
@@ -47,6 +48,8 @@ class Upload:
         self._files[file] = original
         with file.open("wb") as out:
             async for chunk in chunks:
+                if self._discarded:
+                    raise InputError("The upload was cancelled. Choose the file again.")
                 self.claim(self._bytes + len(chunk))
                 self._bytes += len(chunk)
                 out.write(chunk)
@@ -90,7 +93,8 @@ class Upload:
         return text.replace(str(self.folder), self.name)
 
     def discard(self) -> None:
-        """Remove everything that arrived."""
+        """Remove everything that arrived, and take no more."""
+        self._discarded = True
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
