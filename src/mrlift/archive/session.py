@@ -55,7 +55,7 @@ def settings_for(
         )
     if data_set:
         bids.refuse_foreign(dest)
-    card, weights = find_weights(model, scale, degradation)
+    card, _ = find_weights(model, scale, degradation)
     own = Path(model) if model and model.endswith(".onnx") else None
     return Settings(
         source=str(source),
