@@ -13,7 +13,7 @@ import numpy as np
 
 import mrlift
 from mrlift.benchmark.comparison import compare
-from mrlift.benchmark.quality import commit, machine
+from mrlift.benchmark.quality import circumstances
 from mrlift.inference.air import object_mask
 from mrlift.inference.degradation import degrade
 from mrlift.inference.normalise import series_scale
@@ -44,10 +44,7 @@ for whole in seconds:
     }
 medians = {whole: statistics.median(values) for whole, values in seconds.items()}
 record = {
-    "command": f"python benchmarks/air.py {name} {rounds}",
-    "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    "commit": commit(),
-    "machine": machine(),
+    **circumstances(f"python benchmarks/air.py {name} {rounds}"),
     "model": name,
     "engine": model.name,
     "object_share": float(inside.mean()),

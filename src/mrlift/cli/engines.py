@@ -23,7 +23,7 @@ def engines(
 ) -> None:
     """Show the engines, their speed on this machine, and which one `upscale` takes.
 
-    Measured once for each file of weights, on a slice of 96x96, and kept in the user's cache
+    Measured once for each file of weights, on one slice, and kept in the user's cache
     folder. An engine that differs from ONNX Runtime by more than 1e-4 of full scale is not used.
     """
     from dataclasses import asdict
@@ -45,7 +45,8 @@ def engines(
         )
         return
     console = out()
-    console.print(f"{card.name}, one slice of 96x96:", highlight=False, markup=False)
+    side = max(trial.side for trial in trials.values())
+    console.print(f"{card.name}, one slice of {side}x{side}:", highlight=False, markup=False)
     for name in ENGINES:
         trial = trials.get(name)
         text = "not installed" if name not in versions else f"{versions[name]}, only when asked for"

@@ -53,6 +53,8 @@ def onnx_engine(weights: bytes, threads: int = 0) -> Engine:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or cores()
+    # A plan of memory for each size of patch, kept and never shared, would double the peak.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3  # errors only: the library is silent
     try:
         session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])

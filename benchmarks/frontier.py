@@ -1,0 +1,120 @@
+"""What smaller networks save, how long a start takes, and memory of the largest slices.
+
+    python benchmarks/frontier.py --json benchmarks/results/frontier.json
+
+CPU seconds of all threads on a slice of 256x256 LR samples, the engine that this machine takes by
+default and, beside it, ONNX Runtime, which every machine has; all weights in turn, medians. Starts
+are whole commands, medians too. Nothing else should run meanwhile.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mrlift.benchmark.quality import circumstances
+from mrlift.benchmark.speed import multiply_adds, peak_megabytes
+from mrlift.inference.choice import choose, open_engine
+from mrlift.inference.engines import cores
+from mrlift.inference.zoo import find_weights, load_model
+
+SAMPLE = Path(__file__).parents[1] / "samples/t1w/N2D_0193.dcm"
+SIZES = ("", "fast-", "tiny-")
+LARGE = 2048  # LR samples a side
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Of all threads of this process."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def seconds_of(command: list[str], times: int) -> float:
+    """Median of a command's runs, after one that does not count."""
+    seconds = []
+    for _ in range(times + 1):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+def frontier(scale: int, rounds: int, side: int = 256) -> list[dict]:
+    """CPU seconds of the three sizes at one scale, k-space weights, in turn."""
+    image = np.random.default_rng(0).random((1, side, side), dtype=np.float32)
+    runs, rows = {}, []
+    for size in SIZES:
+        card, weights = find_weights(f"mrl-{size}x{scale}-kspace")
+        default = choose(card, weights, cores())[0].engine
+        rows.append({"model": card.name, "engine": default, "multiply_adds": multiply_adds(card)})
+        for engine in dict.fromkeys((default, "onnx")):
+            runs[card.name, engine] = open_engine(engine, weights, cores())
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    for turn in range(rounds + 1):
+        for key, run in runs.items():
+            taken = cpu_seconds(lambda: run(image))  # noqa: B023
+            if turn:
+                seconds[key].append(taken)
+    full = rows[0]
+    for row in rows:
+        for key, engine in (("cpu_seconds", row["engine"]), ("cpu_seconds_onnx", "onnx")):
+            row[key] = statistics.median(seconds[row["model"], engine])
+            row["share_of_full" + key.removeprefix("cpu_seconds")] = row[key] / full[key]
+    return rows
+
+
+def starts(times: int) -> dict[str, float]:
+    """Seconds of `--help`, of one slice, and of the arithmetic in it."""
+    mrlift = str(Path(sys.executable).with_name("mrlift"))
+    import mrlift as package
+
+    volume = package.load(SAMPLE)
+    model = load_model()
+    package.upscale(volume, model=model)
+    arithmetic = []
+    for _ in range(times):
+        began = time.perf_counter()
+        package.upscale(volume, model=model)
+        arithmetic.append(time.perf_counter() - began)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [mrlift, "upscale", str(SAMPLE), "-o", f"{folder}/sr.dcm", "--overwrite"]
+        one = seconds_of(command, times)
+    return {
+        "help": seconds_of([mrlift, "--help"], times),
+        "one_slice": one,
+        "arithmetic": statistics.median(arithmetic),
+        "one_slice_beyond_arithmetic": one - statistics.median(arithmetic),
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    card, weights = find_weights(None)
+    engine = choose(card, weights, cores())[0].engine
+    record = {
+        **circumstances(f"python benchmarks/frontier.py --rounds {options.rounds}"),
+        "threads": cores(),
+        "lr": 256,
+        "scales": {str(n): frontier(n, options.rounds) for n in (2, 3, 4)},
+        "starts": starts(options.rounds),
+        "peak_megabytes": {str(LARGE): peak_megabytes(card.name, engine, LARGE, cores())},
+    }
+    text = json.dumps(record, indent=1) + "\n"
+    options.json.write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
