@@ -189,6 +189,8 @@ def _parts(graph: Graph) -> Parts:
     for node in graph.nodes:
         if node.operator == "Conv":
             convolutions.append((weights[node.inputs[1]], weights[node.inputs[2]]))
+        if node.operator == "Concat" and slices in node.inputs:
+            total.append(1.0)  # exporters leave out a product with exactly one
         if node.operator == "Mul":
             ((name,), (other,)) = (
                 [x for x in node.inputs if (x in weights) is kind] for kind in (True, False)
