@@ -21,7 +21,7 @@ from mrlift.inference.engines import Engine
 from mrlift.inference.strips import Passage, Strip
 
 LIBRARY = Path(__file__).with_name("libamx.so")
-AREA = 1536  # LR samples of a strip: 128 channels of it and the weights of a layer fill 1.4 MB
+AREA = 1536 * 128  # LR samples of a strip times channels; with the weights of a layer 1.4 MB
 BLOCK = 32  # channels and pixels of a block, PIXELS and KERNELS in amx.c
 STACKS = 2  # of rows: a convolution reads one and writes the other
 TAPS = 16  # columns of the largest transposed convolution
@@ -127,7 +127,7 @@ class _Amx(Passage[tuple[_Slice, Free], Kept]):
     """One network, its weights as amx.c wants them, and the passage of slices through it."""
 
     def __init__(self, compiled: ctypes.CDLL, network: Parts) -> None:
-        super().__init__(network, AREA)
+        super().__init__(network, max(1, AREA // len(network.head[1])))
         self.compiled = compiled
         weight, bias = network.head
         self.head = np.ascontiguousarray(weight.reshape(-1, 9).T, np.float32), _float32(bias)
