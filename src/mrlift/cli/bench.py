@@ -3,6 +3,7 @@
 import json as json_module
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from mrlift.benchmark.quality import SeriesQuality
 
 bench = typer.Typer(help="Measure quality and speed, here and on your data.", no_args_is_help=True)
+
+
+class Precision(StrEnum):
+    """Of products in training."""
+
+    mixed = "mixed"
+    single = "single"
 
 
 def register(app: typer.Typer) -> None:
@@ -102,6 +110,9 @@ def training(
     data: Annotated[
         Path, typer.Option("--data", metavar="STORE", help="Made by `mrlift data prepare`.")
     ],
+    precision: Annotated[
+        Precision | None, typer.Option("--precision", help="Instead of the recipe's.")
+    ] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Measurements of each.")] = 7,
     threads: Threads = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
@@ -113,7 +124,7 @@ def training(
     """
     need("torch", "h5py", "tensorboard")
     import tempfile
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     import torch
 
@@ -128,6 +139,8 @@ def training(
     if threads:
         torch.set_num_threads(threads)
     settings = load_recipe(recipe)
+    if precision:
+        settings = replace(settings, training=replace(settings.training, precision=precision.value))
     with tempfile.TemporaryDirectory() as folder:
         found = measure(settings, SliceStore(data), Path(folder), rounds)
     say(
@@ -135,7 +148,9 @@ def training(
         f"{found.bare_seconds:.3f} s, {found.bare_rate:.1f} GFLOP/s; ratio {found.ratio:.1%}"
     )
     if json:
-        facts = {"recipe": recipe.name, "threads": torch.get_num_threads(), "rounds": rounds}
+        kind = settings.training.precision
+        facts = {"recipe": recipe.name, "precision": kind, "rounds": rounds}
+        facts["threads"] = torch.get_num_threads()
         record = circumstances(command_line()) | facts | asdict(found) | {"ratio": found.ratio}
         write_json(json, record)
 
