@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, as_completed, get_worker
+from distributed import Client, Future, KilledWorker, Reschedule, as_completed, get_worker
 
 from mrlift.archive import bids
 from mrlift.archive.child import ChildError, ask
@@ -39,6 +39,7 @@ DEATHS = 5  # of workers from outside, as Dask counts them, before a series is s
 # Tasks that the scheduler knows of, for each core and at least: so many that no worker waits and
 # that outcomes can be fetched many at a time, and few to hold.
 AHEAD, LEAST = 3, 32
+PASSES, PAUSE = 20, 0.5  # times, and s each, that a worker leaves to others what it failed at
 EVERY = 1.0  # s between two notes of how far the run is
 
 
@@ -71,9 +72,20 @@ class _Flight:
     deaths: int = 0
 
 
-def work(order: Order, limits: Limits, target: str) -> Answer:
-    """What Dask runs: an order in the process beside this worker."""
+_passed: Counter[str] = Counter()  # in a worker: by the key of the task
+
+
+def work(order: Order, limits: Limits, target: str, avoid: str = "") -> Answer:
+    """What Dask runs: an order in the process beside this worker.
+
+    The worker `avoid` leaves it to others. They were there when it was submitted; if none of them
+    takes it for a while, it does it all the same.
+    """
     worker = get_worker()
+    if worker.address == avoid and _passed[key := str(worker.get_current_task())] < PASSES:
+        _passed[key] += 1
+        time.sleep(PAUSE)
+        raise Reschedule
     allowed = limits.memory or int(worker.memory_manager.memory_limit or 0)
     try:
         result = ask(target, order, replace(limits, memory=allowed))
@@ -247,6 +259,7 @@ class Run:
             Order(task, self._settings, self._selection),
             self._limits,
             self._target,
+            avoid if others else "",
             key=f"{task.job}-{self._submitted}",
             pure=False,
             workers=others or None,
