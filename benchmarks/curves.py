@@ -1,6 +1,6 @@
 """Draw the learning curves of training runs: validation gain over HR pixels seen.
 
-    python benchmarks/curves.py benchmarks/results/curves docs/images/curves.svg
+    python benchmarks/curves.py benchmarks/results/curves docs/images/learning.svg
 
 The folder holds the `curves.csv` of each run under the name of its recipe. A run that was started
 from another one goes on where that one was; `STARTS` says from which.
