@@ -46,7 +46,7 @@ def upscale(
         threads: CPU threads; 0 takes all cores.
         whole: run the network on air too, instead of interpolating there; inside the object the
             two agree to 1e-5 of the series' scale. None does so only for weights that remove noise:
-            air that kept its noise would show around the object (there they agree to 1e-4).
+            air that kept its noise would show around the object.
         progress: called with (slices done, slices in all).
 
     Returns:
