@@ -14,7 +14,7 @@ from phantoms import head, head_volume, write_series
 
 pytest.importorskip("starlette", reason="needs the view extra")
 pytest.importorskip("playwright", reason="needs the dev extra")
-from browsing import NEEDS, SCREENSHOTS, agree, chromium, looking, serving, shown
+from browsing import NEEDS, SCREENSHOTS, agree, serving, shown
 from playwright.sync_api import expect
 from serving import TINY, eventually, kept, nifti
 
@@ -22,18 +22,6 @@ import mrlift
 from mrlift.viewer.uploads import Upload
 
 pytestmark = NEEDS
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def look(browser):
-    with looking(browser) as opened:
-        yield opened
 
 
 def drag(page, path, *steps):

@@ -10,7 +10,7 @@ from phantoms import head_volume
 
 pytest.importorskip("starlette", reason="needs the view extra")
 pytest.importorskip("playwright", reason="needs the dev extra")
-from browsing import NEEDS, SCREENSHOTS, agree, box_of, chromium, looking, pixels, serving, shown
+from browsing import NEEDS, SCREENSHOTS, agree, box_of, pixels, serving, shown
 from playwright.sync_api import expect
 from serving import TINY, eventually, kept, nifti, slow_model
 
@@ -24,18 +24,6 @@ from mrlift.volume import fit_dtype
 
 pytestmark = NEEDS
 SLICES = 4  # of the demo series: chromium draws without a graphics card here
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def look(browser):
-    with looking(browser) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
