@@ -1,6 +1,6 @@
-"""Draw the pictures of the viewer in docs/images.
+"""Draw the pictures of the viewer and of the report in docs/images.
 
-    python examples/viewer_pictures.py
+    python examples/pictures.py
 
 Needs `make viewer`, the dev extra and chromium. The sample series is reduced twice and upscaled
 again, so that the low-resolution image is a coarse one.
@@ -12,10 +12,12 @@ import tempfile
 import threading
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 import mrlift
 from mrlift.inference.degradation import degrade
+from mrlift.quality import check
+from mrlift.quality.report import shown_slices, spread_of, write_report
 from mrlift.viewer.app import Given, Settings
 from mrlift.viewer.cases import Result
 from mrlift.viewer.server import Server
@@ -46,8 +48,26 @@ def zoom(page: Page, image: str, across: float, down: float, steps: int) -> None
     page.wait_for_timeout(500)
 
 
+def draw_report(chromium: Browser) -> None:
+    """The first slice of a report on a coarse scan with noise."""
+    lr = degrade(mrlift.load(ROOT / "samples" / "t1w"), 2, "kspace", noise=0.01)
+    model = mrlift.load_model("mrl-x2-kspace")
+    sr = mrlift.upscale(lr, model=model)
+    checked = check(lr, sr, model.card)
+    spread = spread_of(lr, model, shown_slices(checked, lr))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.html"
+        write_report(file, checked, lr, sr, spread=spread)
+        page = chromium.new_page(viewport={"width": 1000, "height": 720})
+        page.goto(file.as_uri())
+        second = page.locator("h2").nth(1).bounding_box()
+        assert second is not None
+        part = {"x": 0.0, "y": 0.0, "width": 1000.0, "height": second["y"] - 12}
+        page.screenshot(path=PICTURES / "report.png", full_page=True, clip=part)
+
+
 def draw(server: Server) -> None:
-    """Both pictures, in 1280x720."""
+    """All pictures; those of the viewer in 1280x720."""
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as running:
         chromium = running.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
@@ -66,6 +86,7 @@ def draw(server: Server) -> None:
                 page.wait_for_selector("#layer:visible")
                 page.wait_for_timeout(500)
             page.screenshot(path=PICTURES / name)
+        draw_report(chromium)
         chromium.close()
 
 
