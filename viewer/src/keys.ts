@@ -9,7 +9,7 @@ export interface Shortcut {
   run: (event: KeyboardEvent) => void;
 }
 
-const TYPING = "input, select, textarea, dialog";
+const TYPING = "input, select, textarea, dialog[open]";
 
 /** Act on `shortcuts` and `silent` ones; list the former in the help. */
 export function listen(shortcuts: Shortcut[], silent: Shortcut[]): void {
