@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import re
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 AWS = "https://s3.amazonaws.com"  # https://storage.googleapis.com holds `idc-open-data` too
 SUMS = "MD5SUMS"  # read by `md5sum -c`
 CONNECTIONS = 16
+# s for obstore's own threads to let go of what they handed over: one that still does so while
+# Python ends aborts the process, https://github.com/PyO3/pyo3-async-runtimes/issues/40.
+SETTLE = 0.3
 ATTEMPTS = 3  # of a file that arrives damaged; broken connections are retried below that
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 MD5 = re.compile(r"[0-9a-f]{32}")
@@ -74,7 +78,10 @@ def fetch(
                 f"The series take {needed:,.0f} MB, {folder} has room for {free:,.0f} MB. Free "
                 "some space, or pass --patients."
             )
-        asyncio.run(_fetch_all(missing, folder, endpoint, total - needed, progress))
+        try:
+            asyncio.run(_fetch_all(missing, folder, endpoint, total - needed, progress))
+        finally:
+            time.sleep(SETTLE)
     except OSError as error:
         raise OutputError(
             f"Writing to {folder} failed: {error.strerror or error}. Run the same command again to "
