@@ -150,14 +150,15 @@ class TestContest:
         with pytest.raises(ConfigError, match="which is gone"):
             part.run("espcn", 4, 0)
 
-    def test_a_rate_that_diverges_is_ruled_out(self, material, tmp_path, monkeypatch):
-        """In its trial, or over the whole budget; the next best is taken."""
+    @pytest.mark.parametrize("scale", [2, 3])
+    def test_a_rate_that_diverges_is_ruled_out(self, material, tmp_path, monkeypatch, scale):
+        """In its trial, or at one scale over the whole budget; the next best is taken."""
         monkeypatch.setattr(contest_module, "RATES", (3e-3, 2e-3, 1e-3))
         advance = Run.advance
 
         def diverging(run):
             rate = run.recipe.training.learning_rate
-            if rate == 3e-3 or (rate == best[0] and "rate" not in run.folder.name):
+            if rate == 3e-3 or (rate == best[0] and run.folder.name == f"espcn-x{scale}-s0"):
                 raise DivergenceError("not finite")
             return advance(run)
 
@@ -168,11 +169,15 @@ class TestContest:
         assert rates[0]["gain"] is None
         order = sorted(rates[1:], key=lambda r: r["gain"])
         best[0] = order[-1]["rate"]
-        assert part.bicubic(2)
-        assert part.run("espcn", 2, 0)
-        record = json.loads((tmp_path / "quality/espcn-x2-s0.json").read_text())
-        assert record["recipe"]["training"]["learning_rate"] == order[0]["rate"]
-        assert sum(r["gain"] is None for r in record["rates"]) == 2
+        assert part.bicubic(scale)
+        assert part.run("espcn", scale, 0)
+        for at in sorted({2, scale}):
+            record = json.loads((tmp_path / f"quality/espcn-x{at}-s0.json").read_text())
+            taken = order[0 if at == scale else -1]["rate"]
+            assert record["recipe"]["training"]["learning_rate"] == taken
+            if at == scale:
+                ruled_out = [r.get("diverged") for r in record["rates"] if r["rate"] == best[0]]
+                assert ruled_out == [[scale]]
 
     def test_figure_3_shows_what_was_tested(self, material, tmp_path, monkeypatch):
         monkeypatch.setattr(contest_module, "RATES", (1e-3,))

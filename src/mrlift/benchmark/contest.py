@@ -6,8 +6,8 @@ A folder of results holds
     rates/METHOD-sSEED.json         validation gain of each learning rate that was tried
     runs/METHOD-xN-sSEED/           checkpoints; not to be published
 
-The learning rate is chosen at x2 and kept at x3 and x4, which start from the x2 network: layers of
-equal shape are taken over, see `mrlift.training.growth`.
+The learning rate is chosen at x2 and kept at x3 and x4, unless it diverges there. These start from
+the x2 network: layers of equal shape are taken over, see `mrlift.training.growth`.
 """
 
 import json
@@ -71,7 +71,6 @@ class Contest:
 
         Raises:
             ConfigError: the folder holds runs by another recipe, or every rate diverged.
-            DivergenceError: at x3 or x4, where the rate is that of x2.
         """
         name = f"{method}-x{scale}-s{seed}"
         file = self.folder / "quality" / f"{name}.json"
@@ -80,16 +79,14 @@ class Contest:
         rates = self._rates(method, seed)
         if rates is None:
             return False
-        settings = recipe(method, scale, _best(rates, name), self.budget.hr_pixels, seed)
+        settings = recipe(method, scale, _best(rates, scale, name), self.budget.hr_pixels, seed)
         if file.exists():
             _check(file, settings)
             return True
         try:
             run = self._train(settings, name, CURVE, self._start(method, scale, seed))
         except DivergenceError:
-            if scale != FIRST:
-                raise
-            self._drop(method, seed, rates, settings.training.learning_rate)
+            self._drop(method, scale, seed, rates, settings.training.learning_rate)
             shutil.rmtree(self.folder / "runs" / name)
             return self.run(method, scale, seed)
         if run is None:
@@ -145,11 +142,16 @@ class Contest:
             shutil.rmtree(self.folder / "runs" / f"{method}-x{FIRST}-s{seed}-rate-{rate:g}")
         return rates
 
-    def _drop(self, method: str, seed: int, rates: list[dict[str, Any]], rate: float) -> None:
-        """Rule out a rate that went well in its trial and not over the whole budget."""
-        self.report(f"{method}: the rate {rate:g} diverged and is ruled out")
+    def _drop(
+        self, method: str, scale: int, seed: int, rates: list[dict[str, Any]], rate: float
+    ) -> None:
+        """Rule out, at one scale, a rate that went well in its trial and not over the budget."""
+        self.report(f"{method}: the rate {rate:g} diverged at x{scale} and is ruled out there")
         file = self.folder / "rates" / f"{method}-s{seed}.json"
-        left = [r | {"gain": None} if r["rate"] == rate else r for r in rates]
+        left = [
+            r | {"diverged": [*r.get("diverged", []), scale]} if r["rate"] == rate else r
+            for r in rates
+        ]
         write(file, json.loads(file.read_text(encoding="utf-8")) | {"rates": left})
 
     def _start(self, method: str, scale: int, seed: int) -> Path | None:
@@ -211,9 +213,13 @@ def trained(run: Path, method: str) -> Model:
     return wrap(module_engine(network), checkpoint.recipe.network.scale, method)
 
 
-def _best(rates: list[dict[str, Any]], name: str) -> float:
-    """The rate with the highest validation gain."""
-    sound = {r["rate"]: r["gain"] for r in rates if r["gain"] is not None}
+def _best(rates: list[dict[str, Any]], scale: int, name: str) -> float:
+    """The rate with the highest gain in its trial, of those that did not diverge at the scale."""
+    sound = {
+        r["rate"]: r["gain"]
+        for r in rates
+        if r["gain"] is not None and scale not in r.get("diverged", [])
+    }
     if not sound:
         raise ConfigError(f"{name}: training diverged with every rate of the protocol.")
     return float(max(sound, key=lambda rate: sound[rate]))
