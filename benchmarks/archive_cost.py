@@ -1,6 +1,6 @@
 """What an archive costs: measures the machinery and the network, and extrapolates from both.
 
-1. Ten thousand trivial series: files are found, tasks go through a real scheduler to real workers
+1. Forty thousand trivial series: files are found, tasks go through a real scheduler to real workers
    and their processes, and through a real ledger; only the work itself is nothing. What remains is
    the overhead of a task. The memory of the scheduler's process is sampled.
 2. One core: the sample series with the default network and with the fast one.
@@ -206,7 +206,7 @@ def table(record: dict[str, Any]) -> str:
 def main() -> None:
     """Measure and print, or print the table of a record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--series", type=int, default=10_000)
+    parser.add_argument("--series", type=int, default=40_000)
     parser.add_argument("--table", type=Path, metavar="JSON", help="only print its table")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -55,10 +55,10 @@ def test_the_record_of_broken_files_tells_good_from_bad():
 
 def test_the_record_of_the_cost_keeps_its_promises():
     found = record("cost")["overhead"]
-    assert found["series"] == 10_000
+    assert found["series"] >= 10_000
     assert found["milliseconds_a_task"] < 5
     memory = found["megabytes"]["scheduler"]
-    assert memory["at_the_end"] < 1.05 * memory["at_half"]
+    assert memory["at_the_end"] < 1.01 * memory["at_half"]
 
 
 def test_the_record_of_the_speed_keeps_its_promise():

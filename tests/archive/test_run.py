@@ -17,6 +17,7 @@ from phantoms import head, head_volume, write_series
 pytest.importorskip("distributed", reason="needs the archive extra")
 
 import mrlift
+from mrlift.archive import run as run_module
 from mrlift.archive.cluster import connect
 from mrlift.archive.ledger import Ledger, ledger_file
 from mrlift.archive.series import digest
@@ -295,3 +296,29 @@ def test_the_pace_tells_what_is_left(tmp_path):
         assert pace.per_hour == pytest.approx(36000 / pace.seconds)
         ledger.tick(number, cores=2, finished=10, visited=20, expected=None)
         assert ledger.pace().left is None  # the walk that counts goes on
+
+
+def _notes(dask_scheduler):
+    spans = dask_scheduler.extensions["spans"].spans.values()
+    return sum(len(span._metadata["collections"]) for span in spans if span._metadata)
+
+
+def test_the_scheduler_remembers_no_more_of_many_tasks_than_of_few(
+    client, start, tmp_path, monkeypatch
+):
+    """Neither their names, of which Dask keeps 100,000, nor a note on each."""
+    monkeypatch.setattr(run_module, "RESTED", 10)
+    submit, names = client.submit, []
+    monkeypatch.setattr(
+        client, "submit", lambda *args, key, **kw: names.append(key) or submit(*args, key=key, **kw)
+    )
+    source = tmp_path / "many"
+    source.mkdir()
+    for number in range(300):
+        (source / f"{number:03d}.nii").touch()
+    before = client.run_on_scheduler(_notes)
+    counts, _ = start("many-out", source=source, target="poison:trivial")
+    assert counts == {"done": 300}
+    assert len(names) == 300
+    assert len(set(names)) <= run_module.LEAST + 10 + 1
+    assert client.run_on_scheduler(_notes) <= before + 10

@@ -3,10 +3,10 @@
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Scheduler
 
 from mrlift._version import __version__
 from mrlift.errors import ConfigError
@@ -62,6 +62,23 @@ def connect(scheduler: str | None, workers: int, port: int | None = None) -> Ite
 def cores(client: Client) -> int:
     """Threads of all workers together."""
     return sum(client.nthreads().values())
+
+
+def forget_notes(client: Client) -> None:
+    """Have the scheduler keep one of its many equal notes on what was submitted.
+
+    Dask 2026.8 adds a dict to a span's metadata at every `submit`, and a span lasts for as long as
+    its scheduler (dask/distributed#7977). A scheduler of another make is left as it is.
+    """
+    with suppress(Exception):
+        client.run_on_scheduler(_weed)
+
+
+def _weed(dask_scheduler: Scheduler) -> None:
+    for span in dask_scheduler.extensions["spans"].spans.values():
+        if span._metadata:
+            notes = span._metadata["collections"]
+            notes[:] = {repr(note): note for note in notes}.values()
 
 
 def _version() -> str:

@@ -15,7 +15,7 @@ from distributed import Client, Future, KilledWorker, Reschedule, as_completed, 
 
 from mrlift.archive import bids
 from mrlift.archive.child import ChildError, ask
-from mrlift.archive.cluster import cores
+from mrlift.archive.cluster import cores, forget_notes
 from mrlift.archive.discovery import Place, mark, places
 from mrlift.archive.ledger import Ledger, Row
 from mrlift.archive.series import output_mark, output_of, part_name
@@ -39,6 +39,9 @@ DEATHS = 5  # of workers from outside, as Dask counts them, before a series is s
 # Tasks that the scheduler knows of, for each core and at least: so many that no worker waits and
 # that outcomes can be fetched many at a time, and few to hold.
 AHEAD, LEAST = 3, 32
+# Dask's scheduler remembers the names of 100,000 tasks after they have ended; so names are used
+# again, each when this many others have been free for longer. Its notes are weeded as often.
+RESTED = 1000
 PASSES, PAUSE = 20, 0.5  # times, and s each, that a worker leaves to others what it failed at
 EVERY = 1.0  # s between two notes of how far the run is
 
@@ -72,7 +75,7 @@ class _Flight:
     deaths: int = 0
 
 
-_passed: Counter[str] = Counter()  # in a worker: by the key of the task
+_passed: Counter[tuple[str, str]] = Counter()  # in a worker: by path and series
 
 
 def work(order: Order, limits: Limits, target: str, avoid: str = "") -> Answer:
@@ -82,8 +85,9 @@ def work(order: Order, limits: Limits, target: str, avoid: str = "") -> Answer:
     takes it for a while, it does it all the same.
     """
     worker = get_worker()
-    if worker.address == avoid and _passed[key := str(worker.get_current_task())] < PASSES:
-        _passed[key] += 1
+    series = (order.task.path, order.task.uid)
+    if worker.address == avoid and _passed[series] < PASSES:
+        _passed[series] += 1
         time.sleep(PAUSE)
         raise Reschedule
     allowed = limits.memory or int(worker.memory_manager.memory_limit or 0)
@@ -128,7 +132,8 @@ class Run:
         self._flying: dict[Future[Any], _Flight] = {}
         self._pool = as_completed(loop=client.loop)
         self._counts: Counter[str] = Counter()
-        self._visited, self._submitted = 0, 0
+        self._visited, self._submitted, self._named = 0, 0, 0
+        self._free: dict[str, deque[str]] = {"look": deque(), "series": deque()}
         self._expected: int | None = None
         self._cores, self._began, self._noted, self._number = 0, time.monotonic(), 0.0, 0
 
@@ -250,7 +255,6 @@ class Run:
                 "the same command again to go on."
             )
         task = flight.task
-        self._submitted += 1
         if task.job == "series":
             self._ledger.begin(task, flight.attempts)
         others = self._others(avoid) if avoid else []
@@ -260,13 +264,24 @@ class Run:
             self._limits,
             self._target,
             avoid if others else "",
-            key=f"{task.job}-{self._submitted}",
+            key=self._name(task),
             pure=False,
             workers=others or None,
             allow_other_workers=bool(others),
         )
         self._flying[future] = flight
         self._pool.add(future)
+        self._submitted += 1
+        if self._submitted % RESTED == 0:
+            forget_notes(self._client)
+
+    def _name(self, task: Task) -> str:
+        """Dask's key of a task; what stands before the dash tells it which ones take how long."""
+        free = self._free[task.job]
+        if len(free) > RESTED:
+            return free.popleft()
+        self._named += 1
+        return f"{task.job}-{self._named}"
 
     def _others(self, avoid: str) -> list[str]:
         """Workers but one; none where the scheduler cannot be asked just now."""
@@ -293,9 +308,10 @@ class Run:
         if answer is None:
             answer = self._without_answer(future, flight)
         future.release()
+        task = flight.task
+        self._free[task.job].append(str(future.key))
         if answer is None:
             return
-        task = flight.task
         if task.job == "look" and not _failed(answer.result):
             self._found(task, answer.result)
             return
