@@ -1,4 +1,4 @@
-"""What is made while the package is built: the engine amx and the viewer's page, if they can be."""
+"""What is made while the package is built, if it can be: compiled engines and the viewer's page."""
 
 import platform
 import shutil
@@ -9,16 +9,19 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("src/mrlift/inference/amx.c")
-LIBRARY = SOURCE.with_name("libamx.so")
-OPTIONS = (
-    "-O3", "-fPIC", "-shared", "-mamx-tile", "-mamx-bf16", "-mavx512f", "-mavx512bw",
-    "-mavx512vl", "-mavx512bf16", "-mfma",
-)  # fmt: skip
+FOLDER = Path("src/mrlift/inference")
+LIBRARIES = {
+    "libamx.so": (
+        "amx.c", "-mamx-tile", "-mamx-bf16", "-mavx512f", "-mavx512bw", "-mavx512vl",
+        "-mavx512bf16", "-mfma",
+    ),
+    "libwinograd512.so": ("winograd.c", "-mavx512f", "-mfma"),
+    "libwinograd256.so": ("winograd.c", "-mavx2", "-mfma"),
+}  # fmt: skip
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
-    """Compile amx.c, and run `npm ci` and `npm run build` in viewer/ unless the page is there."""
+    """Compile the engines, and build the page in viewer/ by npm unless it is there."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Go without what cannot be made; a compiled library gives the wheel its platform's tag."""
@@ -44,17 +47,28 @@ class CustomBuildHook(BuildHookInterface[Any]):
                 return
 
     def _compiled(self) -> bool:
-        library = Path(self.root) / LIBRARY
-        library.unlink(missing_ok=True)
+        folder = Path(self.root) / FOLDER
+        for library in LIBRARIES:
+            (folder / library).unlink(missing_ok=True)
         compiler = shutil.which("cc")
         if compiler is None or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-            self.app.display_info("Without the engine amx: it needs Linux, x86-64 and a compiler.")
+            self.app.display_info(
+                "Without the engines amx and winograd: they need Linux, x86-64 and a compiler."
+            )
             return False
+        made = [self._compile(compiler, folder / library) for library in LIBRARIES]
+        return any(made)
+
+    def _compile(self, compiler: str, library: Path) -> bool:
+        source, *options = LIBRARIES[library.name]
         part = library.with_suffix(".part")
-        command = [compiler, *OPTIONS, str(Path(self.root) / SOURCE), "-o", str(part)]
+        command = [
+            *(compiler, "-O3", "-fPIC", "-shared", *options),
+            *(str(library.with_name(source)), "-o", str(part)),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            self.app.display_warning(f"Without the engine amx: {done.stderr.strip()[:500]}")
+            self.app.display_warning(f"Without {library.name}: {done.stderr.strip()[:500]}")
             return False
         part.replace(library)
         return True

@@ -182,7 +182,7 @@ def test_engines(nifti, tmp_path):
         assert np.abs(voxels.astype(int) - volumes[0]).max() <= 1  # rounding
     wrong = run("upscale", nifti, "-o", tmp_path / "b.nii", "--engine", "tvm")
     assert wrong.returncode == 4
-    assert "onnx, amx, ncnn, torch" in wrong.stderr
+    assert "onnx, amx, winograd, ncnn, torch" in wrong.stderr
     assert not (tmp_path / "b.nii").exists()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrlift.errors import ModelError
-from mrlift.inference import amx
+from mrlift.inference import amx, winograd
 from mrlift.inference.choice import ENGINES, PARITY, installed, open_engine
 from mrlift.inference.engines import cores
 from mrlift.inference.strips import strips
@@ -26,7 +26,12 @@ def slices(shape, seed=0):
     return image
 
 
-CLOSE = {"onnx": PARITY / 10, "ncnn": PARITY / 10, "amx": PARITY / 4}  # sums of three products
+CLOSE = {"onnx": PARITY / 10, "ncnn": PARITY / 10}
+CLOSE |= {"amx": PARITY / 4, "winograd": PARITY / 4}  # sums of three products; 64 transformed ones
+COMPILED = {
+    "amx": (amx, amx._Amx, amx.amx_engine),
+    "winograd": (winograd, winograd._Winograd, winograd.winograd_engine),
+}
 
 
 def opened(name, model, threads=2):
@@ -58,7 +63,7 @@ def test_the_papers_own_form_is_the_same_function(model):
     assert np.abs(difference).max() <= PARITY / 10
 
 
-@pytest.mark.parametrize("name", ["amx", "ncnn"])
+@pytest.mark.parametrize("name", ["amx", "winograd", "ncnn"])
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 4), st.integers(0, 5))
 @settings(max_examples=15)
 def test_strips_equal_the_whole_slice(name, height, width, threads, seed):
@@ -112,26 +117,53 @@ def test_a_failure_in_one_strip_ends_the_call(monkeypatch):
         engine(slices((1, 300, 60)))
 
 
-def test_a_failure_on_amx_ends_the_call(monkeypatch):
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_failure_in_a_compiled_engine_ends_the_call(name, monkeypatch):
     def fail(*_):
         raise ModelError("too little memory")
 
-    engine = opened("amx", TINY, 2)
-    monkeypatch.setattr(amx._Amx, "_convolve", fail)
+    engine = opened(name, TINY, 2)
+    monkeypatch.setattr(COMPILED[name][1], "_convolve", fail)
     with pytest.raises(ModelError, match="too little memory"):
         engine(slices((1, 300, 60)))
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3, 20])
 @pytest.mark.parametrize("area", [32, 2048, 32000])
-def test_amx_at_any_size_of_strips(monkeypatch, area, threads):
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_engines_at_any_size_of_strips(name, monkeypatch, area, threads):
     """More strips than threads, so that the ring of sums goes round several times."""
-    monkeypatch.setattr(amx, "AREA", area)
+    module, _, make = COMPILED[name]
+    monkeypatch.setattr(module, "AREA", area)
     card, weights = find_weights(TINY)
-    opened("amx", TINY)  # or skip
+    opened(name, TINY)  # or skip
     image = slices((2, 150, 33))
-    found = amx.amx_engine(weights, threads)(image)
-    assert np.abs(found - opened("onnx", card.name)(image)).max() <= CLOSE["amx"]
+    found = make(weights, threads)(image)
+    assert np.abs(found - opened("onnx", card.name)(image)).max() <= CLOSE[name]
+
+
+def test_winograd_gives_the_same_bits_on_any_count_of_threads():
+    image = slices((2, 90, 71))
+    one, other = (opened("winograd", "mrl-fast-x3-kspace", n)(image) for n in (1, 5))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_winograds_three_transforms_make_a_convolution():
+    """Those of samples and results as winograd.c has them; six results of three taps, exactly."""
+    samples = np.array([
+        [1, 0, -5.25, 0, 5.25, 0, -1, 0],
+        [0, 1, 1, -4.25, -4.25, 1, 1, 0],
+        [0, -1, 1, 4.25, -4.25, -1, 1, 0],
+        [0, 0.5, 0.25, -2.5, -1.25, 2, 1, 0],
+        [0, -0.5, 0.25, 2.5, -1.25, -2, 1, 0],
+        [0, 2, 4, -2.5, -5, 0.5, 1, 0],
+        [0, -2, 4, 2.5, -5, -0.5, 1, 0],
+        [0, -1, 0, 5.25, 0, -5.25, 0, 1],
+    ])  # fmt: skip
+    results = np.array([[p**i for p in winograd.POINTS] + [float(i == 5)] for i in range(6)])
+    for tap in range(3):
+        made = results @ np.diag(winograd.kernel_transform()[:, tap]) @ samples
+        np.testing.assert_allclose(made, np.eye(6, 8, tap), atol=1e-12)
 
 
 @given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1))
@@ -141,24 +173,28 @@ def test_two_bfloat16_hold_sixteen_bits(values):
     assert np.all(np.abs(hi + lo - exact) <= np.abs(exact) * 2.0**-16 + 1e-38)
 
 
-def test_where_amx_is_not_built_there_is_no_such_engine(monkeypatch, tmp_path):
-    monkeypatch.setattr(amx, "LIBRARY", tmp_path / "none.so")
-    amx.library.cache_clear()
+@pytest.mark.parametrize("name", COMPILED)
+def test_where_an_engine_is_not_built_there_is_no_such_engine(name, monkeypatch, tmp_path):
+    module, _, make = COMPILED[name]
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "none.py"))
+    module.library.cache_clear()
     try:
-        assert "amx" not in installed()
-        with pytest.raises(ModelError, match="needs a processor with AMX"):
-            amx.amx_engine(find_weights(TINY)[1])
+        assert name not in installed()
+        with pytest.raises(ModelError, match="needs a processor with"):
+            make(find_weights(TINY)[1])
     finally:
-        amx.library.cache_clear()
+        module.library.cache_clear()
 
 
-def test_amx_refuses_channels_that_do_not_fill_its_tiles(monkeypatch):
-    opened("amx", TINY)  # or skip
-    whole = amx.parts(amx.read_graph(find_weights(TINY)[1]))
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_engines_refuse_channels_that_do_not_fill_their_blocks(name, monkeypatch):
+    module, _, make = COMPILED[name]
+    opened(name, TINY)  # or skip
+    whole = module.parts(module.read_graph(find_weights(TINY)[1]))
     narrow = dataclasses.replace(whole, head=tuple(array[:24] for array in whole.head))
-    monkeypatch.setattr(amx, "parts", lambda _: narrow)
-    with pytest.raises(ModelError, match="multiple of 32"):
-        amx.amx_engine(find_weights(TINY)[1])
+    monkeypatch.setattr(module, "parts", lambda _: narrow)
+    with pytest.raises(ModelError, match="multiple of"):
+        make(find_weights(TINY)[1])
 
 
 def test_another_network_is_refused_by_ncnn():

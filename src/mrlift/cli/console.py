@@ -19,7 +19,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Engine = Annotated[
     str | None,
     typer.Option(
-        "--engine", metavar="NAME", help="onnx, amx, ncnn or torch; default: the fastest here."
+        "--engine",
+        metavar="NAME",
+        help="onnx, amx, winograd, ncnn or torch; default: the fastest here.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]

@@ -10,17 +10,16 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlift.errors import ModelError
 from mrlift.graph import Array, Parts, parts, read_graph
-from mrlift.inference.engines import Engine
-from mrlift.inference.strips import Passage, Strip
+from mrlift.inference.engines import Engine, flags
+from mrlift.inference.strips import Passage, Slice, Strip, address
 
-LIBRARY = Path(__file__).with_name("libamx.so")
+LIBRARY = "libamx.so"
 AREA = 1536 * 128  # LR samples of a strip times channels; with the weights of a layer 1.4 MB
 BLOCK = 32  # channels and pixels of a block, PIXELS and KERNELS in amx.c
 STACKS = 2  # of rows: a convolution reads one and writes the other
@@ -32,13 +31,10 @@ Kept = tuple[Halves, Halves]
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
     """The compiled part, or None where it was not built or the processor has no AMX."""
-    flags = Path("/proc/cpuinfo")
-    if not (LIBRARY.exists() and flags.exists()):
+    file = Path(__file__).with_name(LIBRARY)
+    if not (file.exists() and {"amx_bf16", "amx_tile", "avx512_bf16"} <= flags()):
         return None
-    listed = next((x for x in flags.read_text("utf-8").splitlines() if x.startswith("flags")), "")
-    if not {"amx_bf16", "amx_tile", "avx512_bf16"} <= set(listed.split()):
-        return None
-    loaded = ctypes.CDLL(str(LIBRARY))
+    loaded = ctypes.CDLL(str(file))
     if not loaded.mrlift_amx_allow():
         return None
     at, whole = ctypes.c_void_p, ctypes.c_int
@@ -79,28 +75,6 @@ def amx_engine(weights: bytes, threads: int = 0) -> Engine:
     return _Amx(compiled, network).engine(threads)
 
 
-class _Slice:
-    """What the strips of one slice share: its samples, and the sum of the U_i in a ring of rows."""
-
-    def __init__(self, image: Array, channels: int, ring: int) -> None:
-        height, width = image.shape
-        self.stride = width + 1
-        self.samples = np.zeros((height + 2) * self.stride + 2, np.float32)
-        rows = self.samples[1:-1].reshape(height + 2, self.stride)
-        rows[1:-1, 1:] = image
-        self.ring = ring
-        self.sum = np.empty((ring, self.stride, channels), np.float32)
-
-    def above(self, row: int) -> int:
-        """Address of the first sample, a zero, of the row above `row`."""
-        return _at(self.samples, 1 + row * self.stride)
-
-    def pieces(self, begin: int, end: int) -> list[tuple[int, int]]:
-        """Rows [begin, end) cut where the ring of sums begins anew."""
-        inner = range(-(-(begin + 1) // self.ring) * self.ring, end, self.ring)
-        return list(pairwise([begin, *inner, end]))
-
-
 class _Buffers:
     """Stacks of rows with the room around them that amx.c reads."""
 
@@ -123,7 +97,7 @@ class _Buffers:
 Free = SimpleQueue[_Buffers]
 
 
-class _Amx(Passage[tuple[_Slice, Free], Kept]):
+class _Amx(Passage[tuple[Slice, Free], Kept]):
     """One network, its weights as amx.c wants them, and the passage of slices through it."""
 
     def __init__(self, compiled: ctypes.CDLL, network: Parts) -> None:
@@ -140,23 +114,19 @@ class _Amx(Passage[tuple[_Slice, Free], Kept]):
 
     def begin(
         self, image: Array, cut: list[Strip], threads: int
-    ) -> tuple[tuple[_Slice, Free], list[Kept]]:
+    ) -> tuple[tuple[Slice, Free], list[Kept]]:
         """The slice, buffers for the strips that are under way, a row of zeros for each layer."""
         stride = image.shape[1] + 1
-        ring = max(  # no strip ends before the one above, so at most `threads` are under way
-            cut[min(i + threads, len(cut)) - 1].end[0] - strip.begin[-1]
-            for i, strip in enumerate(cut)
-        )
         most = max(strip.end[k] - strip.begin[k] for strip in cut for k in (0, -1)) + 3
         free: Free = SimpleQueue()
         for _ in range(min(threads, len(cut))):
             free.put(_Buffers(most, stride, self.channels))
         zero = np.zeros((stride, 2, self.channels), np.uint16)
-        return (_Slice(image, self.channels, ring), free), [(zero, zero)] * self.units
+        return (Slice(image, cut, threads, self.channels), free), [(zero, zero)] * self.units
 
     def through(
         self,
-        shared: tuple[_Slice, Free],
+        shared: tuple[Slice, Free],
         strip: Strip,
         kept: list[Future[Kept]],
         following: list[Future[Kept]],
@@ -176,9 +146,7 @@ class _Amx(Passage[tuple[_Slice, Free], Kept]):
         finally:
             free.put(buffers)
 
-    def _unit(
-        self, unit: int, slice_: _Slice, strip: Strip, buffers: _Buffers, above: Kept
-    ) -> Kept:
+    def _unit(self, unit: int, slice_: Slice, strip: Strip, buffers: _Buffers, above: Kept) -> Kept:
         """Both convolutions of a unit; takes and returns what lies above the rows of each."""
         first, second = 2 * unit, 2 * unit + 1
         keep = self._complete(first, strip, buffers, above[0])
@@ -197,45 +165,51 @@ class _Amx(Passage[tuple[_Slice, Free], Kept]):
         buffers.end(stack, bottom + strip.final)
         return buffers.rows(stack, bottom - 2, bottom).copy()
 
-    def _convolve(self, layer: int, slice_: _Slice, strip: Strip, buffers: _Buffers) -> None:
+    def _convolve(self, layer: int, slice_: Slice, strip: Strip, buffers: _Buffers) -> None:
         """Convolution `layer` of the units, which makes layer + 1."""
         weights, bias = self.layers[layer]
         unit, second = divmod(layer, 2)
         begin, end = strip.begin[layer + 1], strip.end[layer + 1]
-        for row, last in slice_.pieces(begin, end) if second else [(begin, end)]:
+        for row, last in pieces(slice_, begin, end) if second else [(begin, end)]:
             source = buffers.rows(layer % STACKS, row - begin, row - begin + 1)
             to = strip.top + row - begin
             target = buffers.rows((layer + 1) % STACKS, to, to + 1)
             self.compiled.mrlift_amx_convolve(
-                _at(source), _at(weights), _at(bias), self.channels, slice_.stride,
-                (last - row) * slice_.stride, _at(target),
-                slice_.above(row) if second else None, _at(self.head[0]), _at(self.head[1]),
-                self.shares[unit], unit == 0, _at(slice_.sum[row % slice_.ring]),
+                address(source), address(weights), address(bias), self.channels, slice_.stride,
+                (last - row) * slice_.stride, address(target),
+                slice_.above(row) if second else None, address(self.head[0]), address(self.head[1]),
+                self.shares[unit], unit == 0, address(slice_.sum[row % slice_.ring]),
             )  # fmt: skip
 
-    def _head(self, slice_: _Slice, strip: Strip, buffers: _Buffers) -> None:
+    def _head(self, slice_: Slice, strip: Strip, buffers: _Buffers) -> None:
         begin, end = strip.begin[0], strip.end[0]
         target = buffers.rows(0, strip.top, strip.top + 1)
         self.compiled.mrlift_amx_head(
-            slice_.above(begin), _at(self.head[0]), _at(self.head[1]), self.channels,
-            slice_.stride, (end - begin) * slice_.stride, _at(target),
+            slice_.above(begin), address(self.head[0]), address(self.head[1]), self.channels,
+            slice_.stride, (end - begin) * slice_.stride, address(target),
         )  # fmt: skip
 
-    def _deconvolved(self, slice_: _Slice, strip: Strip) -> tuple[int, Array]:
+    def _deconvolved(self, slice_: Slice, strip: Strip) -> tuple[int, Array]:
         """The transposed convolution of the rows whose sum is complete."""
         begin, end = strip.begin[-1], strip.end[-1]
         height, across = (
             (n - 1) * self.scale + self.kernel for n in (end - begin, slice_.stride - 1)
         )
         result = np.zeros(height * across + TAPS, np.float32)
-        for row, last in slice_.pieces(begin, end):
+        for row, last in pieces(slice_, begin, end):
             self.compiled.mrlift_amx_deconvolve(
-                _at(slice_.sum[row % slice_.ring]), slice_.above(row + 1), _at(self.columns),
-                self.channels, slice_.stride, last - row, self.kernel, self.scale, across,
-                _at(result, (row - begin) * self.scale * across),
+                address(slice_.sum[row % slice_.ring]), slice_.above(row + 1),
+                address(self.columns), self.channels, slice_.stride, last - row, self.kernel,
+                self.scale, across, address(result, (row - begin) * self.scale * across),
             )  # fmt: skip
         part = result[: height * across].reshape(height, across)
         return begin * self.scale, part[:, self.cut : across - self.cut]
+
+
+def pieces(slice_: Slice, begin: int, end: int) -> list[tuple[int, int]]:
+    """Rows [begin, end) cut where the ring of sums begins anew."""
+    inner = range(-(-(begin + 1) // slice_.ring) * slice_.ring, end, slice_.ring)
+    return list(pairwise([begin, *inner, end]))
 
 
 def packed(weight: Array) -> Halves:
@@ -267,8 +241,3 @@ def _widened(halves: Halves) -> Array:
 
 def _float32(values: Array) -> Array:
     return np.ascontiguousarray(values, np.float32)
-
-
-def _at(array: NDArray[Any], offset: int = 0) -> int:
-    """Address of an element of a contiguous array."""
-    return int(array.ctypes.data + offset * array.itemsize)

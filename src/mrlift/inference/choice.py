@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mrlift.errors import ModelError
-from mrlift.inference.amx import library
+from mrlift.inference import amx, winograd
 from mrlift.inference.card import Card
 from mrlift.inference.engines import Engine, Slices, cores, processor
 
@@ -25,12 +25,14 @@ from mrlift.inference.engines import Engine, Slices, cores, processor
 ENGINES = {
     "onnx": ("mrlift.inference.engines", "onnx_engine", "onnxruntime"),
     "amx": ("mrlift.inference.amx", "amx_engine", "mrlift"),
+    "winograd": ("mrlift.inference.winograd", "winograd_engine", "mrlift"),
     "ncnn": ("mrlift.inference.ncnn", "ncnn_engine", "ncnn"),
     "torch": ("mrlift.networks.engine", "torch_engine", "torch"),
 }
+COMPILED = {"amx": amx.library, "winograd": winograd.library}
 # LR samples a side of a patch where an engine needs no other limit than that of memory.
-CORES = {"amx": 1024, "ncnn": 1024}
-CANDIDATES = ("onnx", "amx", "ncnn")  # torch takes seconds to load: only when asked for
+CORES = {"amx": 1024, "winograd": 1024, "ncnn": 1024}
+CANDIDATES = ("onnx", "amx", "winograd", "ncnn")  # torch takes seconds to load: only when asked for
 REFERENCE = "onnx"
 PARITY = 1e-4  # largest difference from the reference, of full scale
 # LR samples a side of the slice of the measurement: a second, once. Networks that take less are
@@ -65,7 +67,7 @@ def installed() -> dict[str, str]:
     return {
         name: metadata.version(package)
         for name, (_, _, package) in ENGINES.items()
-        if find_spec(package) and (name != "amx" or library() is not None)
+        if find_spec(package) and (name not in COMPILED or COMPILED[name]() is not None)
     }
 
 

@@ -39,6 +39,15 @@ def processor() -> str:
     return name
 
 
+def flags() -> set[str]:
+    """What the processor can do, in the words of Linux; elsewhere empty."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return set()
+    lines = info.read_text(encoding="utf-8").splitlines()
+    return set(next((x for x in lines if x.startswith("flags")), "").split()[2:])
+
+
 def onnx_engine(weights: bytes, threads: int = 0) -> Engine:
     """ONNX Runtime on the CPU.
 

@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrlift.graph import Array, Parts
 from mrlift.inference.engines import Engine, Slices, cores
@@ -48,7 +49,11 @@ def strips(height: int, width: int, units: int, area: int, tile: int = 1) -> lis
     layers = 2 * units + 1
     rows = tile * max(1, round(area / (width * tile)))
     count = max(1, round(height / rows))
-    ends = [height * k // count + units for k in range(1, count)]
+    if tile > 1:  # all but the first and the last are whole tiles high then
+        rows = tile * -(-height // (count * tile))
+        ends = [rows * k + units for k in range(1, count)]
+    else:
+        ends = [height * k // count + units for k in range(1, count)]
     ends = [e for e in ends if layers + 1 < e < height]
     result, begin = [], (0,) * layers
     for e in ends:
@@ -56,6 +61,44 @@ def strips(height: int, width: int, units: int, area: int, tile: int = 1) -> lis
         result.append(Strip(begin, end, final=False))
         begin = end
     return [*result, Strip(begin, (height,) * layers, final=True)]
+
+
+class Slice:
+    """What the strips of one slice share: its samples, and the sum of the U_i in a ring of rows.
+
+    A row begins with a zero, the padding of its own left and of the right of the row above.
+
+    Args:
+        image: (h, w).
+        cut: its strips.
+        threads: that work on them.
+        channels: of the sum.
+        behind: pixels of the sum that may be read behind its end.
+    """
+
+    def __init__(
+        self, image: Array, cut: list[Strip], threads: int, channels: int, behind: int = 0
+    ) -> None:
+        height, width = image.shape
+        self.stride = width + 1
+        self.samples = np.zeros((height + 2) * self.stride + 2, np.float32)
+        rows = self.samples[1:-1].reshape(height + 2, self.stride)
+        rows[1:-1, 1:] = image
+        self.ring = max(  # no strip ends before the one above, so at most `threads` are under way
+            cut[min(i + threads, len(cut)) - 1].end[0] - strip.begin[-1]
+            for i, strip in enumerate(cut)
+        )
+        pixels = np.empty((self.ring * self.stride + behind, channels), np.float32)
+        self.sum = pixels[: self.ring * self.stride].reshape(self.ring, self.stride, channels)
+
+    def above(self, row: int) -> int:
+        """Address of the first sample, a zero, of the row above `row`."""
+        return address(self.samples, 1 + row * self.stride)
+
+
+def address(array: NDArray[Any], offset: int = 0) -> int:
+    """Of an element of a contiguous array."""
+    return int(array.ctypes.data + offset * array.itemsize)
 
 
 class Passage(ABC, Generic[Shared, Kept]):

@@ -87,7 +87,7 @@ def load_model(
         degradation: what made the images low-resolution: "kspace", a coarser acquisition, or
             "bicubic", a reduction of finer images; None takes any, or "kspace" by default.
         threads: CPU threads; 0 takes all cores.
-        engine: "onnx", "amx", "ncnn" or "torch"; None takes the fastest of the first three here.
+        engine: a name in `ENGINES`; None takes the fastest here, torch apart.
 
     Raises:
         ModelError: no such weights, damaged weights, weights of another scale or degradation, or an

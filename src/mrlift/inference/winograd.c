@@ -1,0 +1,254 @@
+/* 3x3 convolutions of whole rows in single precision, with a fifth of the multiplications.
+ *
+ * Winograd's F(6x6, 3x3): a tile of 8x8 samples and the kernels are transformed, multiplied point by
+ * point, and transformed back to 6x6 results: 64 products instead of 324. Over all channels and some
+ * tiles each of the 64 points is a product of two matrices. Source: Lavin and Gray, "Fast Algorithms
+ * for Convolutional Neural Networks", CVPR 2016; points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity.
+ *
+ * A row is a pointer to pixels of `channels` numbers each: one of zeros, the `width` of the slice, and
+ * as many of zeros as fill the last tile and one more. Channels are multiples of 32. Threads share the
+ * work of a call: each calls with the same counter, which starts at 0, and takes what is next.
+ *
+ * Compiled for AVX2 with FMA and for AVX-512, whose vectors are twice as long.
+ */
+#include <immintrin.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#ifdef __AVX512F__
+typedef __m512 vec;
+#define LANES 16
+#define ROWS 12 /* of a product in registers: 24 sums, 2 weights, 1 factor */
+#define TILES 24 /* that are transformed together, a multiple of ROWS: with 128 channels 1.2 MB */
+#define load _mm512_loadu_ps
+#define store _mm512_storeu_ps
+#define all _mm512_set1_ps
+#define larger _mm512_max_ps
+#define fma _mm512_fmadd_ps
+#else
+typedef __m256 vec;
+#define LANES 8
+#define ROWS 6 /* 12 sums, 2 weights, 1 factor */
+#define TILES 12 /* 0.6 MB: caches are smaller, too */
+#define load _mm256_loadu_ps
+#define store _mm256_storeu_ps
+#define all _mm256_set1_ps
+#define larger _mm256_max_ps
+#define fma _mm256_fmadd_ps
+#endif
+
+#define TILE 6 /* results a side */
+#define SIDE 8 /* samples a side */
+#define POINTS 64
+#define PANEL (2 * LANES) /* kernels of a product in registers */
+#define KERNELS 64 /* that are multiplied before they are transformed back; or all, if fewer */
+#define PAD 16 /* numbers between points, which would else fall into the same lines of the cache */
+#define inlined static inline __attribute__((always_inline))
+
+/* Numbers of memory that a thread needs. */
+long mrlift_winograd_scratch(int channels) {
+    const long kernels = channels < KERNELS ? channels : KERNELS;
+    return POINTS * (TILES * channels + PAD + TILES * kernels + PAD);
+}
+
+/* Kernels beside each other in the order of weights, see winograd.py. */
+int mrlift_winograd_panel(void) { return PANEL; }
+
+/* Pixels that may be read behind the end of a row of sums. */
+int mrlift_winograd_behind(void) { return ROWS; }
+
+inlined void transform(const vec *d, vec *r) {
+    vec even = d[2] + d[6] - d[4] * all(4.25f), odd = d[1] + d[5] - d[3] * all(4.25f);
+    r[0] = d[0] - d[6] + (d[4] - d[2]) * all(5.25f);
+    r[7] = d[7] - d[1] + (d[3] - d[5]) * all(5.25f);
+    r[1] = even + odd;
+    r[2] = even - odd;
+    even = d[6] + d[2] * all(0.25f) - d[4] * all(1.25f);
+    odd = d[1] * all(0.5f) - d[3] * all(2.5f) + d[5] * all(2.0f);
+    r[3] = even + odd;
+    r[4] = even - odd;
+    even = d[6] + (d[2] - d[4] * all(1.25f)) * all(4.0f);
+    odd = d[1] * all(2.0f) - d[3] * all(2.5f) + d[5] * all(0.5f);
+    r[5] = even + odd;
+    r[6] = even - odd;
+}
+
+inlined void transform_back(const vec *m, vec *o) {
+    const vec s1 = m[1] + m[2], s2 = m[3] + m[4], s3 = m[5] + m[6];
+    const vec d1 = m[1] - m[2], d2 = m[3] - m[4], d3 = m[5] - m[6];
+    o[0] = m[0] + s1 + s2 + s3;
+    o[1] = d1 + d2 * all(2.0f) + d3 * all(0.5f);
+    o[2] = s1 + s2 * all(4.0f) + s3 * all(0.25f);
+    o[3] = d1 + d2 * all(8.0f) + d3 * all(0.125f);
+    o[4] = s1 + s2 * all(16.0f) + s3 * all(0.0625f);
+    o[5] = m[7] + d1 + d2 * all(32.0f) + d3 * all(0.03125f);
+}
+
+/* A tile of all channels: `in` are its eight rows from its first column on. */
+static void tile_in(const float *const *in, int channels, float *out) {
+    const long point = (long)TILES * channels + PAD;
+    for (int c = 0; c < channels; c += LANES) {
+        vec half[SIDE][SIDE], line[SIDE], result[SIDE];
+        for (int j = 0; j < SIDE; j++) {
+            for (int i = 0; i < SIDE; i++) line[i] = load(in[i] + (long)j * channels + c);
+            transform(line, result);
+            for (int i = 0; i < SIDE; i++) half[i][j] = result[i];
+        }
+        for (int i = 0; i < SIDE; i++) {
+            transform(half[i], result);
+            for (int j = 0; j < SIDE; j++) store(out + (i * SIDE + j) * point + c, result[j]);
+        }
+    }
+}
+
+/* out (ROWS, PANEL) = a (ROWS, depth) b (depth, PANEL); rows of a and out lie as far apart as said. */
+inlined void product(const float *a, long apart, const float *b, int depth, float *out, long out_apart) {
+    vec sums[ROWS][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++) sums[r][0] = sums[r][1] = all(0.0f);
+    for (int k = 0; k < depth; k++, b += PANEL) {
+        const vec left = load(b), right = load(b + LANES);
+#pragma GCC unroll 16
+        for (int r = 0; r < ROWS; r++) {
+            const vec factor = all(a[r * apart + k]);
+            sums[r][0] = fma(factor, left, sums[r][0]);
+            sums[r][1] = fma(factor, right, sums[r][1]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++) {
+        store(out + r * out_apart, sums[r][0]);
+        store(out + r * out_apart + LANES, sums[r][1]);
+    }
+}
+
+/* U_0 at one pixel, LANES channels from `c` on: the first convolution of the network. `slice` is the
+ * sample above the pixel, rows of it `stride` apart; `weights` are (9, channels). */
+inlined vec head_at(const float *slice, const float *weights, const float *bias, int channels,
+                    long stride, int c) {
+    vec v = load(bias + c);
+    for (int tap = 0; tap < 9; tap++)
+        v = fma(all(slice[(tap / 3) * stride + tap % 3 - 1]), load(weights + (long)tap * channels + c), v);
+    return v;
+}
+
+/* out = relu(U_0). `slice` is the first sample, a zero, of the row above the first. */
+void mrlift_winograd_head(const float *slice, const float *weights, const float *bias, int channels,
+                          long stride, long width, long rows, float *const *out, atomic_long *next) {
+    for (long r; (r = atomic_fetch_add(next, 1)) < rows;)
+        for (long p = 1; p <= width; p++)
+            for (int c = 0; c < channels; c += LANES) {
+                const vec v = head_at(slice + r * stride + p, weights, bias, channels, stride, c);
+                store(out[r] + p * channels + c, larger(v, all(0.0f)));
+            }
+}
+
+/* What is done with a tile of results. */
+struct result {
+    const float *bias;
+    float *const *out;
+    const float *slice, *head_weights, *head_bias;
+    long stride;
+    float share;
+    int first;
+    float *const *sum;
+};
+
+/* `products` are those of one tile, kernels from `k` on, `some` of them; the tile begins at `row` and
+ * `column` (the padding is column 0) and has so many rows and columns. */
+static void tile_out(const float *products, long point, int k, int some, int channels, long row,
+                     long column, int rows, int columns, const struct result *to) {
+    for (int c = 0; c < some; c += LANES) {
+        vec half[TILE][SIDE], line[SIDE], result[TILE];
+        const vec bias = load(to->bias + k + c);
+        for (int j = 0; j < SIDE; j++) {
+            for (int i = 0; i < SIDE; i++) line[i] = load(products + (i * SIDE + j) * point + c);
+            transform_back(line, result);
+            for (int i = 0; i < TILE; i++) half[i][j] = result[i];
+        }
+        for (int i = 0; i < rows; i++) {
+            transform_back(half[i], result);
+            for (int j = 0; j < columns; j++) {
+                vec v = result[j] + bias;
+                const long at = (column + j) * channels + k + c;
+                if (to->slice) {
+                    const float *above = to->slice + (row + i) * to->stride + column + j;
+                    v += head_at(above, to->head_weights, to->head_bias, channels, to->stride, k + c);
+                    float *s = to->sum[row + i] + at;
+                    const vec before = to->first ? all(0.0f) : load(s);
+                    store(s, fma(all(to->share), v, before));
+                }
+                store(to->out[row + i] + at, larger(v, all(0.0f)));
+            }
+        }
+    }
+}
+
+/* out = relu(convolution) of `rows` rows. `in` are these, one more above and below, and six of zeros.
+ * `weights` are (points, kernels / PANEL, channels, PANEL), transformed.
+ *
+ * With `slice` it is the second convolution of a unit: U_0 is added, which gives U_i, and `sum` grows
+ * by `share` U_i, or becomes that with `first`. U_0 is computed again from the slice: that is cheaper
+ * than to keep as many rows of it as units lie between. */
+void mrlift_winograd_convolve(const float *const *in, const float *weights, const float *bias,
+                              int channels, long width, long rows, float *const *out,
+                              const float *slice, long stride, const float *head_weights,
+                              const float *head_bias, float share, int first, float *const *sum,
+                              float *scratch, atomic_long *next) {
+    const struct result to = {bias, out, slice, head_weights, head_bias, stride, share, first, sum};
+    const long across = (width + TILE - 1) / TILE, down = (rows + TILE - 1) / TILE;
+    const int kernels = channels < KERNELS ? channels : KERNELS;
+    const long in_point = (long)TILES * channels + PAD, out_point = (long)TILES * kernels + PAD;
+    float *products = scratch + POINTS * in_point;
+    for (long from; (from = TILES * atomic_fetch_add(next, 1)) < across * down;) {
+        const long some = across * down - from < TILES ? across * down - from : TILES;
+        for (long t = 0; t < some; t++) {
+            const float *begin[SIDE];
+            const long row = (from + t) / across * TILE, column = (from + t) % across * TILE;
+            for (int i = 0; i < SIDE; i++) begin[i] = in[row + i] + column * channels;
+            tile_in(begin, channels, scratch + t * channels);
+        }
+        for (int k = 0; k < channels; k += kernels) {
+            for (int p = 0; p < POINTS; p++)
+                for (int c = 0; c < kernels; c += PANEL) {
+                    const float *panel = weights + ((long)p * channels + k + c) * channels;
+                    for (long t = 0; t < some; t += ROWS)
+                        product(scratch + p * in_point + t * channels, channels, panel, channels,
+                                products + p * out_point + t * kernels + c, kernels);
+                }
+            for (long t = 0; t < some; t++) {
+                const long row = (from + t) / across * TILE, column = (from + t) % across * TILE;
+                tile_out(products + t * kernels, out_point, k, kernels, channels, row, column + 1,
+                         rows - row < TILE ? rows - row : TILE,
+                         width - column < TILE ? width - column : TILE, &to);
+            }
+        }
+    }
+}
+
+/* Add the transposed convolution of `rows` rows of `sum` and of the slice to `out`.
+ *
+ * Sample (r, c) adds to rows r*scale... and columns c*scale... of `out`, which is `across` samples
+ * wide. `weights` are (taps / PANEL, channels, PANEL), taps = kernel^2 filled up to whole panels;
+ * `of_slice` has as many taps; `slice` is the first sample, a zero, of the first row. `scratch` has
+ * room for ROWS times as many. */
+void mrlift_winograd_deconvolve(const float *const *sum, const float *slice, long stride,
+                                const float *weights, const float *of_slice, int channels,
+                                long width, long rows, int kernel, int scale, long across,
+                                float *scratch, float *out) {
+    const long taps = ((long)kernel * kernel + PANEL - 1) / PANEL * PANEL;
+    for (long r = 0; r < rows; r++)
+        for (long c = 1; c <= width; c += ROWS) {
+            const long some = width + 1 - c < ROWS ? width + 1 - c : ROWS;
+            for (long t = 0; t < taps; t += PANEL)
+                product(sum[r] + c * channels, channels, weights + t * channels, channels,
+                        scratch + t, taps);
+            for (long q = 0; q < some; q++) {
+                const float x = slice[r * stride + c + q], *from = scratch + q * taps;
+                float *o = out + r * scale * across + (c - 1 + q) * scale;
+                for (int i = 0; i < kernel; i++)
+                    for (int j = 0; j < kernel; j++)
+                        o[i * across + j] += from[i * kernel + j] + x * of_slice[i * kernel + j];
+            }
+        }
+}
