@@ -250,9 +250,11 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
 
 def transformed(weight: Array, panel: int) -> Array:
     """Weights (out, in, 3, 3) as winograd.c reads them: (points, out / panel, in, panel)."""
-    matrix = kernel_transform()
-    points = np.einsum("pi,qj,okij->pqko", matrix, matrix, weight, optimize=True)
-    return _paneled(points.reshape(-1, *points.shape[2:]), panel)
+    kernels, channels = weight.shape[:2]
+    taps = weight.reshape(kernels // panel, panel, channels, 9).transpose(3, 0, 2, 1)
+    matrix = np.kron(kernel_transform(), kernel_transform())
+    points = _float32(matrix) @ _float32(taps).reshape(9, -1)
+    return points.reshape(-1, *taps.shape[1:])
 
 
 def kernel_transform() -> Array:
