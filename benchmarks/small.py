@@ -6,6 +6,7 @@ x2, bicubic; all see the same patches in the same order, on one thread, and are 
 store's validation patients. What the file holds already is not done again.
 
 - Sizes: channels x units of the multi-resolution network, begun as interpolation.
+- `grown`: sizes between those that are shipped, grown from the largest shipped one that fits in.
 - The two sizes that are shipped go on from the shipped weights in three ways. `plain`. `rep`: each
   3x3 convolution is trained as the sum of itself, a 1x1 convolution and a chain of 1x1 to twice the
   channels, 3x3 and 1x1, which make one 3x3 convolution afterwards. `taught`: the target is the
@@ -43,6 +44,10 @@ from mrlift.training.store import SliceStore
 
 SIZES = [(32, 2), (32, 4), (32, 6), (32, 9), (48, 4), (48, 6), (64, 2), (64, 4), (64, 6), (64, 9)]
 SHIPPED = {"mrl-tiny-x2-bicubic": (32, 4), "mrl-fast-x2-bicubic": (64, 4)}
+GROWN = {
+    (32, 6): "tiny", (32, 9): "tiny", (48, 4): "tiny", (48, 6): "tiny",
+    (64, 6): "fast", (64, 9): "fast",
+}  # fmt: skip
 VARIANTS = ["plain", "rep", "taught"]
 TEACHER, SHARE = "mrl-x2-bicubic", 0.5
 ANEW, ON = 2.5e6, 5e6  # LR pixels of a run
@@ -140,6 +145,10 @@ def main() -> None:
     rows: dict[str, Any] = known.get("rows", {})
     jobs = [(f"{c}x{u}", (c, u), "", 1.5e-3, ANEW) for c, u in SIZES]
     jobs += [(f"{n} {v}", SHIPPED[n], n, 6e-4, ON) for n in SHIPPED for v in VARIANTS]
+    jobs += [
+        (f"{c}x{u} grown", (c, u), f"mrl-{name}-x2-bicubic", 6e-4, ON)
+        for (c, u), name in GROWN.items()
+    ]
     for name, size, start, rate, pixels in jobs:
         if name in rows:
             continue
