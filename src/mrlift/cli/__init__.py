@@ -1,8 +1,8 @@
 """The command line: `mrlift COMMAND`. The only place that prints.
 
 Exit codes: 0 done; 1 other errors; 2 wrong usage or input; 3 output cannot be written; 4 weights
-missing or unfit; 5 wrong recipe or configuration; 7 warnings with --strict, or series of an archive
-failed; 8 the cluster is gone; 70 a fault of mrlift; 130 and 143 interrupted.
+missing or unfit; 5 wrong recipe or configuration; 6 training diverged; 7 warnings with --strict; 8
+the cluster is gone; 9 series of an archive failed; 70 a fault of mrlift; 130 and 143 interrupted.
 """
 
 import os
@@ -36,12 +36,13 @@ app = typer.Typer(
     name="mrlift",
     help="Sharper MR images: a series in, the same series at a higher in-plane resolution out.",
     epilog="Exit codes: 0 done, 2 usage or input, 3 output, 4 weights, 5 configuration, "
-    "7 warnings with --strict or series of an archive failed, 8 cluster gone, 70 internal, "
-    "130 and 143 interrupted. Not a medical device.",
+    "6 training diverged, 7 warnings with --strict, 8 cluster gone, 9 series of an archive failed, "
+    "70 internal, 130 and 143 interrupted. Not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # rich takes longer to load than all else
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 COMMANDS = (
     upscale, check, view, info, models, engines, degrade, evaluate, data, train, bench, node,

@@ -53,9 +53,9 @@ HOUR = 3600.0
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
     group = typer.Typer(
-        help="Upscale a whole archive on many workers, and keep a ledger of it. Needs the extra "
-        '"archive".',
+        help='Upscale a whole archive on many workers, with a ledger. Needs the extra "archive".',
         no_args_is_help=True,
+        rich_markup_mode=None,
     )
     for command in (run, status, retry, export):
         group.command()(command)
@@ -96,10 +96,10 @@ def run(
     memory: Memory = 0.0,
     ledger: LedgerFile = None,
 ) -> None:
-    """Upscale every series under SOURCE into DEST; running again does what is missing or changed.
+    """Upscale every series under SOURCE into DEST, or what is missing.
 
-    A series that fails is noted and does not stop the others; the exit code is then 9. A BIDS data
-    set becomes a BIDS derivative.
+    Running again does what is missing or has changed. A series that fails is noted and does not
+    stop the others; the exit code is then 9. A BIDS data set becomes a BIDS derivative.
     """
     need_dask()
     from mrlift.archive.session import settings_for
@@ -113,7 +113,7 @@ def run(
 
 
 def status(dest: Dest, ledger: LedgerFile = None, json: Json = False) -> None:
-    """Show how far a run is, how fast, and what failed why; also while it goes on."""
+    """Show how far a run is, how fast, and what failed why."""
     need_dask()
     from mrlift.archive.ledger import Ledger
 
@@ -145,7 +145,7 @@ def retry(
     memory: Memory = 0.0,
     ledger: LedgerFile = None,
 ) -> None:
-    """Try the series again that failed or were quarantined, and those that a run left undone."""
+    """Try the series again that failed, were quarantined or left undone."""
     need_dask()
     from mrlift.archive.ledger import Ledger
 

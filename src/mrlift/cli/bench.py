@@ -15,7 +15,11 @@ from mrlift.cli.train import need
 if TYPE_CHECKING:
     from mrlift.benchmark.quality import SeriesQuality
 
-bench = typer.Typer(help="Measure quality and speed, here and on your data.", no_args_is_help=True)
+bench = typer.Typer(
+    help="Measure quality and speed, here and on your data.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 class Precision(StrEnum):
@@ -55,7 +59,7 @@ def quality(
     threads: Threads = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
 ) -> None:
-    """Reduce every series under DATA, upscale it, and compare with plain interpolation.
+    """Reduce every series under DATA, upscale it, and compare.
 
     With k-space cut, zero-filled (sinc) interpolation is measured beside bicubic. PSNR and SSIM use
     the maximum of the series; slices with less than 12 % foreground are left out; the overall mean
@@ -117,7 +121,7 @@ def training(
     threads: Threads = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
 ) -> None:
-    """Compare training steps of RECIPE with a bare stack of the same convolutions.
+    """Compare training steps of RECIPE with bare convolutions.
 
     Both run forward and backward, in turn, and medians are compared; the step includes drawing
     patches, the loss and the optimiser. Needs `pip install mrlift[train]`.
@@ -168,7 +172,7 @@ def speed(
         Path | None, typer.Option("--picture", help="Also draw seconds over pixels, a PNG.")
     ] = None,
 ) -> None:
-    """Time every engine on slices of 64, 128, 256 and 512 samples a side, in turn.
+    """Time every engine on slices of 64 to 512 samples a side.
 
     Beside them the paper's network as it is written, in eager torch with nine deconvolutions, if
     torch is installed; and the rate of a plain matrix product. Nothing else should run meanwhile.
@@ -246,7 +250,7 @@ def lesions(
     threads: Threads = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
 ) -> None:
-    """Insert lesions of 2 to 6 mm into every series, degrade, upscale, and see what is left.
+    """Insert lesions of 2 to 6 mm, degrade, upscale; see what is left.
 
     Printed for each size, bright and dark: bias of volume, contrast and amount beside bicubic
     interpolation, and the share that lost more than half of its contrast; then invented structures

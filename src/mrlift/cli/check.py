@@ -69,7 +69,7 @@ def check(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Degrade SR again, compare it with LR, and say what speaks against believing SR.
+    """Say what speaks against believing SR, by degrading it again.
 
     Also: whether LR was interpolated by the scanner, and whether it is of the kind that the weights
     were trained on. The weights are those that `upscale` takes for the scale between the two,

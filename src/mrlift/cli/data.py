@@ -12,7 +12,11 @@ from mrlift.cli.train import need
 if TYPE_CHECKING:
     from mrlift.training.store import SliceStore
 
-data = typer.Typer(help="Get series, and collect their slices to train on.", no_args_is_help=True)
+data = typer.Typer(
+    help="Get series, and collect their slices to train on.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 download.register(data)
 STORES = ("h5py",)
 
@@ -52,7 +56,7 @@ def prepare(
     seed: Annotated[int, typer.Option("--seed", help="Of the division of patients.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Collect the slices of all series under SOURCES in one file to train from.
+    """Collect the slices of all series under SOURCES in one file.
 
     Air is left out: slices of which less than 12 % is brighter than a tenth of the series' 99.9th
     percentile. Patients are divided by a seeded order of their names unless sources.toml names
@@ -89,7 +93,7 @@ def info(
     store: Annotated[Path, typer.Argument(help="Made by `mrlift data prepare`.")],
     json: Json = False,
 ) -> None:
-    """Show the series of STORE: patients, split, matrices, filled k-space, licences."""
+    """Show the series of STORE: split, matrices, k-space, licences."""
     need(*STORES)
     from mrlift.training.store import SliceStore
 
@@ -140,7 +144,7 @@ def patches(
     ] = None,
     count: Annotated[bool, typer.Option("--count", help="Print the number alone.")] = False,
 ) -> None:
-    """Show how many patches a regular grid over the training slices of STORE gives."""
+    """Show how many patches a regular grid over STORE's slices gives."""
     need(*STORES)
     from mrlift.resampling import hr_size
     from mrlift.training.config import recipe_from

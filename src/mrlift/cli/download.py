@@ -72,10 +72,10 @@ def download(
         ),
     ] = None,
 ) -> None:
-    """Fetch the native anatomical MR series of COLLECTION, with their licence beside them.
+    """Fetch the native anatomical MR series of COLLECTION.
 
-    What is there already is not fetched again: after an interruption run the same command once
-    more. Needs the extra `collections`.
+    Their licence is written beside them. What is there already is not fetched again: after an
+    interruption run the same command once more. Needs the extra `collections`.
     """
     from mrlift.collections import provenance
     from mrlift.collections.by_hand import BY_HAND, read_by_hand

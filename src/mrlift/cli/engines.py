@@ -21,7 +21,7 @@ def engines(
     again: Annotated[bool, typer.Option("--again", help="Measure once more.")] = False,
     json: Json = False,
 ) -> None:
-    """Show the engines, their speed on this machine, and which one `upscale` takes.
+    """Show the engines, their speed here, and which is taken.
 
     Measured once for each file of weights, on one slice, and kept in the user's cache
     folder. An engine that differs from ONNX Runtime by more than 1e-4 of full scale is not used.

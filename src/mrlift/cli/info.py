@@ -23,7 +23,7 @@ def info(
     slice_axis: SliceAxis = None,
     json: Json = False,
 ) -> None:
-    """Show geometry, type, the series found, and what is odd about INPUT.
+    """Show geometry, type, series and what is odd about INPUT.
 
     A DICOM series that `upscale` would refuse is shown with the reason.
     """

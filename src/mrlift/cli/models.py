@@ -31,7 +31,7 @@ def models(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """List the shipped weights with their cards, or write those of NAME as an .onnx file.
+    """List the shipped weights, or write those of NAME as .onnx.
 
     The package keeps weights packed; other programs read the file that `mrlift models NAME -o
     FILE.onnx` writes.

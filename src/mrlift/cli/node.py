@@ -23,7 +23,7 @@ def node(
         bool, typer.Option("--check", help="Read the configuration, say whether it is sound, end.")
     ] = False,
 ) -> None:
-    """Receive series over DICOM, upscale them, send the derived series on.
+    """Receive series over DICOM, upscale them, send them on.
 
     Runs until SIGTERM or Ctrl-C; what was accepted and not finished is finished after the next
     start. The log goes to standard error. Needs the extra "node".

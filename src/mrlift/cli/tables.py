@@ -57,7 +57,7 @@ def table1(
     seeds: Seeds = 1,
     threads: Threads = 0,
 ) -> None:
-    """Single, double and multi-resolution upsampling by one protocol at x2: the paper's Table 1."""
+    """The paper's Table 1: one, two and many upsampled images."""
     contest = _contest(data, test, output, sources, budget, hr_pixels, seeds, threads)
     _finish(_table1(contest), output)
 
@@ -75,7 +75,7 @@ def table2(
     seeds: Seeds = 1,
     threads: Threads = 0,
 ) -> None:
-    """Train every network by one protocol and report on the test series: the paper's Table 2.
+    """The paper's Table 2: train every network, report on the test.
 
     Stopped by the budget or by SIGTERM it says so and ends well; the same command goes on. Networks
     are trained at x2 first, from where x3 and x4 start. Needs `pip install mrlift[train]`.
@@ -91,7 +91,7 @@ def table3(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed runs of each.")] = 7,
     threads: Threads = 0,
 ) -> None:
-    """Time every network on this processor, slices of 256x256 and 512x512: the paper's Table 3.
+    """The paper's Table 3: time every network on this processor.
 
     All run in eager PyTorch, as in the paper, in turn with mrlift's own engine. Nothing else should
     run meanwhile. Needs `pip install mrlift[train]`.
@@ -111,7 +111,7 @@ def figure3(
     hr_pixels: Pixels = PIXELS,
     threads: Threads = 0,
 ) -> None:
-    """Show two test slices by every network that `table2` trained at x2: the paper's Figure 3."""
+    """The paper's Figure 3: two test slices by every network."""
     contest = _contest(data, test, output, sources, None, hr_pixels, 1, threads)
     _figure3(contest)
     _finish(True, output)
@@ -128,7 +128,7 @@ def everything(
     seeds: Seeds = 1,
     threads: Threads = 0,
 ) -> None:
-    """Table 2 at x2, Figure 3, Table 1, Table 3, Table 2 at x3 and x4, then `render`."""
+    """All of these, Table 2 at x2 first, and `render`."""
     from mrlift.benchmark.protocol import methods
 
     contest = _contest(data, test, output, sources, budget, hr_pixels, seeds, threads)
@@ -155,7 +155,7 @@ def render(
         typer.Option("--into", metavar="PAGE", help="Markdown whose blocks are filled again."),
     ] = None,
 ) -> None:
-    """Draw tables (Markdown, CSV), figures (PNG, SVG) and report.html from results, again.
+    """Draw tables, figures and report.html from results, again.
 
     Nothing is trained or measured. Needs `pip install mrlift[bench]`.
     """

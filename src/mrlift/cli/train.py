@@ -158,7 +158,7 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="An .onnx file.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the weights of RUN as ONNX with their card (.json) beside it.
+    """Write the weights of RUN as ONNX with their card.
 
     Needs `pip install mrlift[train]`.
     """

@@ -104,11 +104,11 @@ def upscale(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Write INPUT at SCALE times its in-plane resolution to OUTPUT, in the same format.
+    """Write INPUT at SCALE times its in-plane resolution to OUTPUT.
 
-    A DICOM series becomes a derived MR series in the same study, classic or Enhanced as it was;
-    --nifti, or OUTPUT ending in .nii or .nii.gz, gives NIfTI from either. The result appears whole
-    or not at all.
+    The format stays the same. A DICOM series becomes a derived MR series in the same study, classic
+    or Enhanced as it was; --nifti, or OUTPUT ending in .nii or .nii.gz, gives NIfTI from either.
+    The result appears whole or not at all.
 
     --report, --residual and --strict test the result as `mrlift check` does.
     """

@@ -47,7 +47,7 @@ def view(
         int, typer.Option("--max-upload", metavar="MB", min=1, help="Largest upload, 10^6 bytes.")
     ] = 2000,
 ) -> None:
-    """Show a series beside bicubic interpolation and its result in the browser; upscale it there.
+    """Show a series beside bicubic and its result in the browser.
 
     Serves a page to this machine alone until Ctrl-C. Files that are dropped on the page stay on
     this machine and are removed when the page is closed. Needs the extra "view".

@@ -11,7 +11,6 @@ from pydicom.uid import EnhancedMRImageStorage
 from mrlift.errors import InputError, OutputError
 from mrlift.io.atomic import refuse_existing, replacing
 from mrlift.io.derived import SYNTAXES, save_series
-from mrlift.io.nifti import SUFFIXES, load_nifti, save_nifti
 from mrlift.io.series import (
     SeriesSource,
     SeriesSummary,
@@ -41,6 +40,7 @@ __all__ = [
 ]
 
 
+SUFFIXES = (".nii", ".nii.gz")
 FOREIGN = (".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".img", ".hdr", ".mnc", ".png")
 
 
@@ -85,7 +85,12 @@ def load(
     nifti = is_nifti(path) and not path.is_dir()
     if nifti and series is not None:
         raise InputError(f"{path} is a NIfTI file: a series can be chosen in DICOM folders only.")
-    volume = load_nifti(path) if nifti else load_series(path, series, names)
+    if nifti:
+        from mrlift.io.nifti import load_nifti  # here: nibabel takes a tenth of a second
+
+        volume = load_nifti(path)
+    else:
+        volume = load_series(path, series, names)
     if slice_axis is not None:
         if not nifti:
             raise InputError(f"{path}: the slice axis of a DICOM series is given by its headers.")
@@ -204,6 +209,8 @@ def save(
     folder = _is_folder_name(path)
     with replacing(path, overwrite=overwrite, folder=folder, work=work) as part:
         if nifti:
+            from mrlift.io.nifti import save_nifti
+
             save_nifti(volume, part)
         else:
             save_series(volume, part, SYNTAXES[transfer_syntax], as_of)

@@ -17,7 +17,6 @@ from mrlift.errors import InputError
 from mrlift.io.limits import DEFLATE_RATIO, refuse_oversize, refuse_short
 from mrlift.volume import Volume, fit_dtype
 
-SUFFIXES = (".nii", ".nii.gz")
 UNITS = {1: 1e3, 2: 1.0, 3: 1e-3}  # xyzt_units of metres, mm, micrometres -> mm
 # NIfTI cannot hold half-precision floats, and few tools read its 128-bit ones.
 STORABLE: dict[str, np.dtype] = {
