@@ -1,10 +1,11 @@
 """What smaller networks save, how long a start takes, and memory of the largest slices.
 
-    python benchmarks/frontier.py --json benchmarks/results/frontier.json
+    python benchmarks/frontier.py --json benchmarks/results/frontier.json [--mrlift COMMAND]
 
 CPU seconds of all threads on a slice of 256x256 LR samples, the engine that this machine takes by
 default and, beside it, ONNX Runtime, which every machine has; all weights in turn, medians. Starts
-are whole commands, medians too. Nothing else should run meanwhile.
+are whole commands, medians too, of the mrlift beside this Python or of another installation: what
+else is installed there counts, since pydicom imports some of it. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -71,9 +72,8 @@ def frontier(scale: int, rounds: int, side: int = 256) -> list[dict]:
     return rows
 
 
-def starts(times: int) -> dict[str, float]:
+def starts(mrlift: str, times: int) -> dict[str, float]:
     """Seconds of `--help`, of one slice, and of the arithmetic in it."""
-    mrlift = str(Path(sys.executable).with_name("mrlift"))
     import mrlift as package
 
     volume = package.load(SAMPLE)
@@ -99,6 +99,7 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--mrlift", default=str(Path(sys.executable).with_name("mrlift")))
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     card, weights = find_weights(None)
@@ -108,7 +109,7 @@ def main() -> None:
         "threads": cores(),
         "lr": 256,
         "scales": {str(n): frontier(n, options.rounds) for n in (2, 3, 4)},
-        "starts": starts(options.rounds),
+        "starts": starts(options.mrlift, options.rounds),
         "peak_megabytes": {str(LARGE): peak_megabytes(card.name, engine, LARGE, cores())},
     }
     text = json.dumps(record, indent=1) + "\n"
