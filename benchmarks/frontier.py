@@ -99,13 +99,17 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--mrlift", default=str(Path(sys.executable).with_name("mrlift")))
+    here = str(Path(sys.executable).with_name("mrlift"))
+    parser.add_argument("--mrlift", default=here)
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
+    command = f"python benchmarks/frontier.py --rounds {options.rounds}"
+    if options.mrlift != here:
+        command += " --mrlift OTHER/bin/mrlift"
     card, weights = find_weights(None)
     engine = choose(card, weights, cores())[0].engine
     record = {
-        **circumstances(f"python benchmarks/frontier.py --rounds {options.rounds}"),
+        **circumstances(command),
         "threads": cores(),
         "lr": 256,
         "scales": {str(n): frontier(n, options.rounds) for n in (2, 3, 4)},
