@@ -165,10 +165,17 @@ def _points(axes: "Axes", points: list[tuple[float, Any, str]]) -> None:
 
 
 def _label(axes: "Axes", points: list[tuple[float, Any, str]]) -> None:
-    """Name each point where its name covers neither a point nor another name, if there is room."""
+    """Name each point where its name covers no point, bar, line or other name, if there is room."""
     point = axes.figure.dpi / 72  # in pixels
     dots = [axes.transData.transform((x, gain.value)) / point for x, gain, _ in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
+    for x, gain, _ in points:
+        low, high = (axes.transData.transform((x, v)) / point for v in (gain.low, gain.high))
+        taken.append((low[0] - 2, low[1], high[0] + 2, high[1]))
+    ours = [dot for dot, p in zip(dots, points, strict=True) if p[2] in ("mrl", "mrlift")]
+    if len(ours) > 1:
+        (left, y), (right, _) = sorted(map(tuple, ours))
+        taken.append((left, y - 1, right, y + 1))
     frame = axes.bbox
     inside = (frame.x0 / point, frame.y0 / point, frame.x1 / point, frame.y1 / point)
     for (milliseconds, gain, method), (x, y) in zip(points, dots, strict=True):
