@@ -104,12 +104,21 @@ class TestClaims:
 
     def test_what_the_figures_say(self, results):
         found = self.verdicts(results)
-        assert found["Best of the seven methods at x2"] == "holds"
+        assert found["Best of all methods at x2"] == "holds"
         assert found["SRCNN is the worst network at x4 (text)"] == "holds"
         assert found["Multi-resolution is better than double upsampling at x2"] == "holds"
         order = next(v for k, v in found.items() if k.startswith("Order at x2"))
         assert order == "does not hold"
         assert all(v == "holds" for k, v in found.items() if k.startswith("Order of time"))
+
+    def test_nothing_is_said_of_all_while_one_is_missing(self, tmp_path):
+        made_up.results(tmp_path)
+        (tmp_path / "quality/de-cnn-x4-s0.json").unlink()
+        found = self.verdicts(load_results(tmp_path))
+        for claim in ("Best of all methods", "Every network is better than bicubic"):
+            assert f"{claim} at x3" in found
+            assert f"{claim} at x4" not in found
+        assert "SRCNN is the worst network at x4 (text)" not in found
 
     @pytest.mark.parametrize(("shift", "verdict"), [(-0.55, "open"), (-1.5, "does not hold")])
     def test_a_worse_network_loses_the_claim(self, tmp_path, shift, verdict):
@@ -120,7 +129,7 @@ class TestClaims:
             # +-0.2 dB from patient to patient
             series["psnr"] = [v + shift + 0.2 * (-1) ** number for v in series["psnr"]]
         file.write_text(json.dumps(record))
-        assert self.verdicts(load_results(tmp_path))["Best of the seven methods at x2"] == verdict
+        assert self.verdicts(load_results(tmp_path))["Best of all methods at x2"] == verdict
 
 
 class TestFiles:

@@ -1,9 +1,11 @@
 """A real viewer on a real port, and a client that behaves as its page does."""
 
 import json
+import os
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 from phantoms import head_volume
@@ -115,5 +117,9 @@ def eventually(true, seconds=10):
 
 
 def kept(server):
-    """Everything that the server keeps on disk."""
-    return sorted(p.relative_to(server.folder) for p in server.folder.rglob("*"))
+    """Everything that the server keeps on disk; it may go while it is listed, hence os.walk."""
+    return sorted(
+        Path(folder, name).relative_to(server.folder)
+        for folder, folders, files in os.walk(server.folder)
+        for name in (*folders, *files)
+    )
