@@ -19,7 +19,7 @@ demo: .venv/demo.done
 	@echo "The picture to look at is       demo-output/comparison.png"
 
 test: .venv/dev.done
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/dev.done
 	$(BIN)/ruff check .

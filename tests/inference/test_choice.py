@@ -37,6 +37,7 @@ def engines(monkeypatch):
             return made[name] if name in made else real(name, *arguments)
 
         monkeypatch.setattr(choice, "open_engine", opened)
+        monkeypatch.setattr(choice, "SIDES", (32, 48))
         monkeypatch.setattr(choice, "installed", lambda: {"onnx": "1", "ncnn": "1"})
 
     return stand_in
