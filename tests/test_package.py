@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 import mrlift
-from mrlift.inference.zoo import shipped_names
+from mrlift.inference.zoo import find_weights, shipped_names
 
 PUBLIC = [
     "ConfigError", "GeometryError", "InputError", "ModelError", "MrliftError", "OutputError",
@@ -162,7 +162,7 @@ def test_tables_of_trust_and_lesions_are_those_of_the_results():
 def test_figures_of_trust_are_of_the_weights_that_are_shipped(name):
     record = json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
     for model, facts in record["models"].items():
-        assert facts["sha256"] == mrlift.load_model(model).card.sha256
+        assert facts["sha256"] == find_weights(model)[0].sha256
     limits = json.loads((ROOT / "src/mrlift/quality/thresholds.json").read_text())
     assert record.get("thresholds", limits) == limits
 
@@ -170,7 +170,7 @@ def test_figures_of_trust_are_of_the_weights_that_are_shipped(name):
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/results").glob("quality-*.json")))
 def test_results_are_of_the_weights_that_are_shipped(file):
     record = json.loads(file.read_text())
-    assert record["sha256"] == mrlift.load_model(record["model"]).card.sha256
+    assert record["sha256"] == find_weights(record["model"])[0].sha256
     assert all(series["gain"] > 0 for series in record["series"])
     if record["degradation"] == "kspace":
         assert all(series["psnr"] > series["psnr_sinc"] for series in record["series"])
