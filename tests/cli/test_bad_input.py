@@ -294,3 +294,20 @@ def test_interrupted(tmp_path, number, while_writing):
     assert "Interrupted" in text
     assert "Traceback" not in text
     assert [p.name for p in tmp_path.iterdir()] == ["a.nii"]
+
+
+def test_interrupted_in_a_callback_of_asyncio():
+    """Where asyncio logs what is raised, and goes on: a download would wait for ever."""
+    code = """
+import asyncio, os, signal
+from mrlift.cli import run_safely
+
+async def wait():
+    asyncio.get_running_loop().call_soon(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    await asyncio.sleep(20)
+
+run_safely(lambda: asyncio.run(wait()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143
+    assert done.stderr == "Error: Interrupted. Nothing half-written was left behind.\n"

@@ -52,10 +52,11 @@ for module in COMMANDS:
     module.register(app)
 
 
-class _Interrupted(BaseException):
+class _Interrupted(SystemExit):
     """Ctrl-C or SIGTERM, so that what is half-written is removed on the way out.
 
-    Not a KeyboardInterrupt, which typer would turn into an exit without a word.
+    Not a KeyboardInterrupt, which typer would turn into an exit without a word. A SystemExit, since
+    asyncio lets no other out of a callback: it would be logged, and what runs go on.
     """
 
 
