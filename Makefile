@@ -47,6 +47,6 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/%.done: pyproject.toml constraints.txt | .venv/bin/python
+.venv/%.done: pyproject.toml constraints.txt $(wildcard src/mrlift/inference/*.c) | .venv/bin/python
 	$(PIP) -e ".[$*]"
 	@touch $@

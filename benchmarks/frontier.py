@@ -4,8 +4,9 @@
 
 CPU seconds of all threads on a slice of 256x256 LR samples, the engine that this machine takes by
 default and, beside it, ONNX Runtime, which every machine has; all weights in turn, medians. Starts
-are whole commands, medians too, of the mrlift beside this Python or of another installation: what
-else is installed there counts, since pydicom imports some of it. Nothing else should run meanwhile.
+are whole commands in turn with the arithmetic alone, medians too, of the mrlift beside this Python
+or of another installation: what else is installed there counts, since pydicom imports some of it,
+and which Python. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -38,60 +39,62 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def seconds_of(command: list[str], times: int) -> float:
-    """Median of a command's runs, after one that does not count."""
-    seconds = []
-    for _ in range(times + 1):
-        began = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:])
+def seconds(work: Callable[[], object]) -> float:
+    """By the clock."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def run(command: list[str]) -> None:
+    """A command, silently."""
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def frontier(scale: int, rounds: int, side: int = 256) -> list[dict]:
     """CPU seconds of the three sizes at one scale, k-space weights, in turn."""
     image = np.random.default_rng(0).random((1, side, side), dtype=np.float32)
-    runs, rows = {}, []
+    engines, rows = {}, []
     for size in SIZES:
         card, weights = find_weights(f"mrl-{size}x{scale}-kspace")
         default = choose(card, weights, cores())[0].engine
         rows.append({"model": card.name, "engine": default, "multiply_adds": multiply_adds(card)})
         for engine in dict.fromkeys((default, "onnx")):
-            runs[card.name, engine] = open_engine(engine, weights, cores())
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+            engines[card.name, engine] = open_engine(engine, weights, cores())
+    taken: dict[tuple[str, str], list[float]] = {key: [] for key in engines}
     for turn in range(rounds + 1):
-        for key, run in runs.items():
-            taken = cpu_seconds(lambda: run(image))  # noqa: B023
+        for key, one in engines.items():
+            used = cpu_seconds(lambda: one(image))  # noqa: B023
             if turn:
-                seconds[key].append(taken)
+                taken[key].append(used)
     full = rows[0]
     for row in rows:
         for key, engine in (("cpu_seconds", row["engine"]), ("cpu_seconds_onnx", "onnx")):
-            row[key] = statistics.median(seconds[row["model"], engine])
+            row[key] = statistics.median(taken[row["model"], engine])
             row["share_of_full" + key.removeprefix("cpu_seconds")] = row[key] / full[key]
     return rows
 
 
-def starts(mrlift: str, times: int) -> dict[str, float]:
-    """Seconds of `--help`, of one slice, and of the arithmetic in it."""
+def starts(mrlift: str, times: int = 25) -> dict[str, float]:
+    """Seconds of `--help`, of one slice, and of the arithmetic in it.
+
+    So many times, since what is sought is a small difference of two that vary by as much.
+    """
     import mrlift as package
 
     volume = package.load(SAMPLE)
     model = load_model()
-    package.upscale(volume, model=model)
-    arithmetic = []
-    for _ in range(times):
-        began = time.perf_counter()
-        package.upscale(volume, model=model)
-        arithmetic.append(time.perf_counter() - began)
     with tempfile.TemporaryDirectory() as folder:
         command = [mrlift, "upscale", str(SAMPLE), "-o", f"{folder}/sr.dcm", "--overwrite"]
-        one = seconds_of(command, times)
+        turns = [
+            (seconds(lambda: run(command)), seconds(lambda: package.upscale(volume, model=model)))
+            for _ in range(times + 1)
+        ][1:]
     return {
-        "help": seconds_of([mrlift, "--help"], times),
-        "one_slice": one,
-        "arithmetic": statistics.median(arithmetic),
-        "one_slice_beyond_arithmetic": one - statistics.median(arithmetic),
+        "help": statistics.median(seconds(lambda: run([mrlift, "--help"])) for _ in range(times)),
+        "one_slice": statistics.median(one for one, _ in turns),
+        "arithmetic": statistics.median(arithmetic for _, arithmetic in turns),
+        "one_slice_beyond_arithmetic": statistics.median(a - b for a, b in turns),
     }
 
 
@@ -113,7 +116,7 @@ def main() -> None:
         "threads": cores(),
         "lr": 256,
         "scales": {str(n): frontier(n, options.rounds) for n in (2, 3, 4)},
-        "starts": starts(options.mrlift, options.rounds),
+        "starts": starts(options.mrlift),
         "peak_megabytes": {str(LARGE): peak_megabytes(card.name, engine, LARGE, cores())},
     }
     text = json.dumps(record, indent=1) + "\n"

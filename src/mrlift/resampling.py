@@ -154,7 +154,7 @@ def _fourier_resize(image: Image, axis: int, size: int) -> Image:
     return np.moveaxis(result.astype(dtype, copy=False), -1, axis)
 
 
-def rician_noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
+def rician_noise(image: Image, sigma: float, rng: "np.random.Generator") -> Image:
     """Magnitude of `image` plus complex Gaussian noise of standard deviation `sigma` per channel.
 
     `sigma` is in the image's own units. Source: Gudbjartsson and Patz, Magn Reson Med

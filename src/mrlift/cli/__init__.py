@@ -5,6 +5,7 @@ missing or unfit; 5 wrong recipe or configuration; 6 training diverged; 7 warnin
 the cluster is gone; 9 series of an archive failed; 70 a fault of mrlift; 130 and 143 interrupted.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -73,6 +74,7 @@ def run_safely(command: Callable[[], object]) -> None:
     """Run a command and turn every error into a message and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    gc.set_threshold(20_000)  # fewer looks for garbage while packages load, which is none
     try:
         command()
     except MrliftError as error:
@@ -92,3 +94,5 @@ def run_safely(command: Callable[[], object]) -> None:
             "please report it (without patient data).",
             70,
         )
+    finally:
+        gc.freeze()  # or Python would look for garbage once more, in a tenth of a second, and end

@@ -74,8 +74,8 @@ def out() -> "Console":
 
 
 def say(text: str) -> None:
-    """A line on stdout, with nothing in it taken for markup: names of files may hold brackets."""
-    out().print(text, markup=False, highlight=False)
+    """A line on stdout as it is: names of files may hold what rich takes for markup or emoji."""
+    sys.stdout.write(text + "\n")
 
 
 def size_of(volume: "Volume") -> str:
@@ -100,6 +100,9 @@ def print_json(value: Any) -> None:  # noqa: ANN401
 @contextmanager
 def progress(task: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr with the time left; the yielded function takes (done, total)."""
+    if quiet:
+        yield lambda done, total: None
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -117,7 +120,6 @@ def progress(task: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
         TextColumn("left"),
         TimeRemainingColumn(),
         console=errors(),
-        disable=quiet,
     )
     with bar:
         row = bar.add_task(task, total=None)

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,15 +115,20 @@ def upscale(
     --report, --residual and --strict test the result as `mrlift check` does.
     """
     from mrlift.inference.zoo import load_model
-    from mrlift.io import check_format, check_output, load, nifti_name, save
-    from mrlift.quality import crop_to_acquired
 
     began = time.perf_counter()
     if spread and not ensemble:
         raise typer.BadParameter(
             "the spread is that of --ensemble: give both.", param_hint="--spread"
         )
-    loaded = load_model(model, scale=scale, degradation=degradation, threads=threads, engine=engine)
+    # What reads images is imported while weights are unpacked: most of what a start takes.
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(import_module, "mrlift.io")
+        loaded = load_model(
+            model, scale=scale, degradation=degradation, threads=threads, engine=engine
+        )
+    from mrlift.io import check_format, check_output, load, nifti_name, save
+
     output = nifti_name(output) if nifti else output
     maps = [m for m in (residual, spread) if m]
     for path in (output, *maps):
@@ -131,10 +138,14 @@ def upscale(
     check_format(volume, output, transfer_syntax.value)
     for path in maps:
         check_format(volume, path, is_map=True)
-    volume = crop_to_acquired(volume) if crop_spectrum else volume
+    if crop_spectrum:
+        from mrlift.quality import crop_to_acquired
+
+        volume = crop_to_acquired(volume)
     names = (str(input), str(output)) if identified else None
     result = _Result(volume, loaded, ensemble=ensemble, consistent=consistent)
-    with progress(f"x{loaded.card.scale} {loaded.card.name}", quiet=json) as step:
+    quiet = json or volume.slice_count == 1  # nothing would move
+    with progress(f"x{loaded.card.scale} {loaded.card.name}", quiet=quiet) as step:
         result.compute(whole=whole, progress=step)
     sr = result.sr
     checked = result.checked() if report or residual or strict else None
@@ -180,9 +191,10 @@ class _Result:
         self.spread: Volume | None = None
 
     def compute(self, *, whole: bool | None, progress: Callable[[int, int], None]) -> None:
-        from mrlift import quality
         from mrlift.inference import pipeline
 
+        if self.ensemble or self.consistent:
+            from mrlift import quality
         if self.ensemble:
             both = quality.ensemble(self.volume, self.model, whole=whole, progress=progress)
             self.sr, self.spread = both.mean, both.spread

@@ -64,10 +64,15 @@ class Trial:
 def installed() -> dict[str, str]:
     """The engines that can be used here, with the versions of their packages."""
     return {
-        name: metadata.version(package)
+        name: _version(package)
         for name, (_, _, package) in ENGINES.items()
         if find_spec(package) and (name not in COMPILED or COMPILED[name]() is not None)
     }
+
+
+@lru_cache
+def _version(package: str) -> str:
+    return metadata.version(package)
 
 
 @lru_cache(maxsize=8)

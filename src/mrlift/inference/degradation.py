@@ -22,7 +22,7 @@ def degrade_slice(
     kind: Kind,
     grid: Grid,
     sigma: float,
-    rng: np.random.Generator,
+    rng: "np.random.Generator",
 ) -> NDArray[np.float32]:
     """One LR slice (h, w) from an HR slice (H, W) that whole LR samples fill.
 

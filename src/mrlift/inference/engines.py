@@ -31,12 +31,12 @@ def cores() -> int:
 
 def processor() -> str:
     """What the processor calls itself."""
-    name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")  # on Linux `platform` knows no more than the architecture
     if info.exists():
-        lines = info.read_text(encoding="utf-8").splitlines()
-        name = next((x.split(":", 1)[1].strip() for x in lines if "model name" in x), name)
-    return name
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def flags() -> set[str]:

@@ -9,6 +9,8 @@ the shuffle filter of HDF5, https://docs.hdfgroup.org/hdf5/develop/group___s_h_u
 import zlib
 from pathlib import Path
 
+import numpy as np
+
 from mrlift.errors import ModelError
 
 PACKED = ".onnx.packed"  # how the names of packed files end
@@ -27,15 +29,15 @@ def unpack(packed: bytes) -> bytes:
     """
     stream = zlib.decompressobj()
     try:
-        halves = memoryview(stream.decompress(packed))
+        halves = np.frombuffer(stream.decompress(packed), np.uint8)
     except zlib.error as error:
         raise ValueError("not a zlib stream") from error
     if not stream.eof or stream.unused_data:
         raise ValueError("cut off, or with something behind its end")
-    content = bytearray(len(halves))
+    content = np.empty(len(halves), np.uint8)
     even = (len(halves) + 1) // 2
     content[::2], content[1::2] = halves[:even], halves[even:]
-    return bytes(content)
+    return content.tobytes()
 
 
 def read_weights(path: Path) -> bytes:

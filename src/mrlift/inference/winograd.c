@@ -54,6 +54,22 @@ long mrlift_winograd_scratch(int channels) {
 /* Kernels beside each other in the order of weights, see winograd.py. */
 int mrlift_winograd_panel(void) { return PANEL; }
 
+/* Kernels at their points: `points` (POINTS, count) is `matrix` (POINTS, 9) times `taps` (9, count).
+ *
+ * The count is a multiple of SOME. A product of matrices, but a library's threads would go on
+ * waiting for another one on the cores that the convolutions need. */
+#define SOME 512 /* kernels whose taps stay in the first cache */
+void mrlift_winograd_kernels(const float *matrix, const float *taps, long count, float *points) {
+    for (long begin = 0; begin < count; begin += SOME)
+        for (int p = 0; p < POINTS; p++)
+            for (long n = begin; n < begin + SOME; n += LANES) {
+                vec sum = load(taps + n) * all(matrix[p * 9]);
+                for (int k = 1; k < 9; k++)
+                    sum = fma(load(taps + k * count + n), all(matrix[p * 9 + k]), sum);
+                store(points + p * count + n, sum);
+            }
+}
+
 /* Pixels that may be read behind the end of a row of sums. */
 int mrlift_winograd_behind(void) { return ROWS; }
 

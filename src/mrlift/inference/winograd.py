@@ -45,6 +45,7 @@ def library() -> ctypes.CDLL | None:
     loaded = ctypes.CDLL(str(file))
     at, whole, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_float
     loaded.mrlift_winograd_scratch.restype = long
+    loaded.mrlift_winograd_kernels.argtypes = [at, at, long, at]
     loaded.mrlift_winograd_head.argtypes = [at, at, at, whole, long, long, long, at, at]
     loaded.mrlift_winograd_convolve.argtypes = [
         *(at, at, at, whole, long, long, at, at, long, at, at, real, whole, at, at, at),
@@ -103,22 +104,37 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
         self.panel = int(compiled.mrlift_winograd_panel())
         weight, bias = network.head
         self.head = np.ascontiguousarray(weight.reshape(-1, 9).T, np.float32), _float32(bias)
+        self.together = min(threads, TOGETHER)
+        self.hands = ThreadPoolExecutor(max(1, threads))
+        self.scratch: SimpleQueue[Array] = SimpleQueue()
+        matrix = _float32(np.kron(kernel_transform(), kernel_transform()))
+        convolutions = [layer for unit in network.units for layer in unit]
+        # One array for all: the system gives large ones in large pages, which takes half the time.
+        points = np.empty((len(convolutions), len(matrix), self.channels**2), np.float32)
+        # Begun here, awaited where a layer is first needed: meanwhile others read what to upscale.
         self.layers = [
-            (transformed(w, self.panel), _float32(b)) for unit in network.units for w, b in unit
+            (self.hands.submit(self._transformed, matrix, weight, into), _float32(bias))
+            for (weight, bias), into in zip(convolutions, points, strict=True)
         ]
         self.shares = network.shares
         size = self.kernel**2
         taps = np.zeros((self.channels + 1, -(-size // self.panel) * self.panel), np.float32)
         taps[:, :size] = network.deconvolution.reshape(self.channels + 1, size)
         self.taps = _paneled(taps[:-1], self.panel), taps[-1] * network.total
-        self.together = min(threads, TOGETHER)
-        self.hands = ThreadPoolExecutor(max(1, threads))
-        self.scratch: SimpleQueue[Array] = SimpleQueue()
 
     def engine(self, threads: int) -> Engine:
         """The network as an engine: up to `TOGETHER` threads share a layer, 0 takes all cores."""
         workers = threads or cores()
         return super().engine(-(-workers // self.together))
+
+    def _transformed(self, matrix: Array, weight: Array, points: Array) -> Array:
+        """Weights (out, in, 3, 3) as convolve reads them: (points, out / panel, in, panel)."""
+        panels = weight.reshape(-1, self.panel, self.channels, 9)
+        taps = _float32(panels.transpose(3, 0, 2, 1))
+        self.compiled.mrlift_winograd_kernels(
+            address(matrix), address(taps), points.shape[1], address(points)
+        )
+        return points
 
     def begin(
         self, image: Array, cut: list[Strip], threads: int
@@ -187,7 +203,8 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
         known = known[2 - strip.top :][: end - begin + 2]
         rows = np.concatenate([known, np.repeat(_rows(source)[-1:], TILE)])
         to = _rows(target)[: end - begin]
-        weights, bias = self.layers[layer]
+        transforming, bias = self.layers[layer]
+        weights = transforming.result()
         unit, second = divmod(layer, 2)
         sums = _rows(slice_.sum)[np.arange(begin, end) % slice_.ring]
 
@@ -246,15 +263,6 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
         hand()
         for other in others:
             other.result()
-
-
-def transformed(weight: Array, panel: int) -> Array:
-    """Weights (out, in, 3, 3) as winograd.c reads them: (points, out / panel, in, panel)."""
-    kernels, channels = weight.shape[:2]
-    taps = weight.reshape(kernels // panel, panel, channels, 9).transpose(3, 0, 2, 1)
-    matrix = np.kron(kernel_transform(), kernel_transform())
-    points = _float32(matrix) @ _float32(taps).reshape(9, -1)
-    return points.reshape(-1, *taps.shape[1:])
 
 
 def kernel_transform() -> Array:

@@ -12,7 +12,6 @@ from mrlift.inference.degradation import Kind
 from mrlift.inference.engines import Engine
 from mrlift.inference.packing import PACKED, read_weights
 from mrlift.inference.patches import CORE
-from mrlift.io import replacing
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 DEFAULTS: dict[Kind, dict[int, str]] = {
@@ -62,6 +61,8 @@ def save_weights(card: Card, weights: bytes, path: Path, *, overwrite: bool = Fa
     Raises:
         OutputError: one exists and `overwrite` is false, or cannot be written.
     """
+    from mrlift.io import replacing  # here: what only loads weights need not import it
+
     with (
         replacing(path.with_suffix(".json"), overwrite=overwrite) as card_part,
         replacing(path, overwrite=overwrite) as part,
