@@ -2,7 +2,8 @@
 #   docker build -t mrlift .
 #   docker run --rm --user "$(id -u):$(id -g)" -v DATA:/data mrlift \
 #       mrlift-bids /data/bids /data/bids/derivatives/mrlift participant
-FROM python:3.13-slim-bookworm AS build
+# Not the slim image: the engines need its C compiler.
+FROM python:3.13-bookworm AS build
 WORKDIR /source
 COPY pyproject.toml hatch_build.py constraints.txt README.md LICENSE ./
 COPY src ./src

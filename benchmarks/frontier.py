@@ -75,7 +75,7 @@ def frontier(scale: int, rounds: int, side: int = 256) -> list[dict]:
     return rows
 
 
-def starts(mrlift: str, times: int = 25) -> dict[str, float]:
+def starts(mrlift: str, times: int = 25) -> dict:
     """Seconds of `--help`, of one slice, and of the arithmetic in it.
 
     So many times, since what is sought is a small difference of two that vary by as much.
@@ -90,11 +90,14 @@ def starts(mrlift: str, times: int = 25) -> dict[str, float]:
             (seconds(lambda: run(command)), seconds(lambda: package.upscale(volume, model=model)))
             for _ in range(times + 1)
         ][1:]
+    beyond = [one - arithmetic for one, arithmetic in turns]
+    quarter, median, three_quarters = statistics.quantiles(beyond, n=4, method="inclusive")
     return {
         "help": statistics.median(seconds(lambda: run([mrlift, "--help"])) for _ in range(times)),
         "one_slice": statistics.median(one for one, _ in turns),
         "arithmetic": statistics.median(arithmetic for _, arithmetic in turns),
-        "one_slice_beyond_arithmetic": statistics.median(a - b for a, b in turns),
+        "one_slice_beyond_arithmetic": median,
+        "half_of_turns_beyond_arithmetic": [quarter, three_quarters],
     }
 
 

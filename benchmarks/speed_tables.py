@@ -117,9 +117,13 @@ def starts() -> str:
     told_of = []
     for record in map(read, MACHINES):
         found = record["starts"]
+        half = found.get("half_of_turns_beyond_arithmetic", [])
         told_of.append(
             f"`mrlift --help` takes {found['help']:.2f} s. `mrlift upscale` of one slice takes "
-            f"{found['one_slice']:.2f} s, of which {found['arithmetic']:.2f} s is arithmetic.\n"
+            f"{found['one_slice']:.2f} s, {found['one_slice_beyond_arithmetic']:.2f} s beyond its "
+            "arithmetic"
+            + (f"; half of the turns lie between {half[0]:.2f} and {half[1]:.2f}" if half else "")
+            + ".\n"
             + told(record)
         )
     return "\n".join(told_of)

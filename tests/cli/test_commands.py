@@ -220,6 +220,13 @@ def test_bench_quality(nifti, tmp_path):
     assert str(tmp_path) not in (tmp_path / "q.json").read_text()
 
 
+def test_what_is_said_is_there_at_once():
+    """Not when the command ends: `mrlift view` tells its address, tables how far they are."""
+    code = "import os; from mrlift.cli.console import say; say('a'); os._exit(0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "a\n"
+
+
 def test_names_with_brackets(tmp_path):
     """rich would take [/b] for the end of markup that was never opened."""
     folder = tmp_path / "a["

@@ -74,8 +74,8 @@ def out() -> "Console":
 
 
 def say(text: str) -> None:
-    """A line on stdout as it is: names of files may hold what rich takes for markup or emoji."""
-    sys.stdout.write(text + "\n")
+    """A line on stdout, at once and as it is: rich would see markup and emoji in names of files."""
+    typer.echo(text)
 
 
 def size_of(volume: "Volume") -> str:
