@@ -44,8 +44,8 @@ def test_starts_are_quick_and_large_slices_fit():
     for name in ("frontier", "frontier-avx2"):
         found = record(name)
         assert found["starts"]["help"] < 0.3
+        assert found["starts"]["one_slice_beyond_arithmetic"] < 0.7
         assert found["peak_megabytes"]["2048"] < 1000
-    assert record("frontier")["starts"]["one_slice_beyond_arithmetic"] < 0.7
 
 
 def test_a_training_step_is_near_its_bare_convolutions():
