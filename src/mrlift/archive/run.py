@@ -39,6 +39,7 @@ DEATHS = 5  # of workers from outside, as Dask counts them, before a series is s
 # Tasks that the scheduler knows of, for each core and at least: so many that no worker waits and
 # that outcomes can be fetched many at a time, and few to hold.
 AHEAD, LEAST = 3, 32
+SHARE = 4  # when one in so many of them has ended, they are filled up
 # Dask's scheduler remembers the names of 100,000 tasks after they have ended; so names are used
 # again, each when this many others have been free for longer. Its notes are weeded as often.
 RESTED = 1000
@@ -200,16 +201,18 @@ class Run:
     def _fill(self, source: Iterator[Place]) -> None:
         """Keep the scheduler in work, and no more than that in its memory and this one's."""
         limit = max(AHEAD * self._cores, LEAST)
-        while len(self._flying) < limit:
-            if self._ready:
-                self._submit(self._ready.popleft())
-                continue
+        if len(self._flying) > limit - limit // SHARE:
+            return
+        while len(self._flying) + len(self._ready) < limit:
             place = next(source, None)
             if place is None:
-                return
+                break
             self._visited += 1
             self._visit(place)
             self._note()  # where nothing has changed, this is the whole run
+        free = min(limit - len(self._flying), len(self._ready))
+        if free:
+            self._submit([self._ready.popleft() for _ in range(free)])
 
     def _visit(self, place: Place) -> None:
         if place.error:
@@ -248,32 +251,34 @@ class Run:
         outputs = ((row.output, row.output_mark) for row in known if row.output)
         return all(output_mark(self._settings, name) == mark != "" for name, mark in outputs)
 
-    def _submit(self, flight: _Flight, avoid: str = "") -> None:
+    def _submit(self, flights: list[_Flight], avoid: str = "") -> None:
+        """Give tasks to the scheduler, which takes many at once in little more time than one."""
         if self._client.status not in ("running", "connecting"):
             raise ClusterError(
                 "The Dask scheduler is gone. What was done is noted: start a scheduler and run "
                 "the same command again to go on."
             )
-        task = flight.task
-        if task.job == "series":
-            self._ledger.begin(task, flight.attempts)
+        for flight in flights:
+            if flight.task.job == "series":
+                self._ledger.begin(flight.task, flight.attempts)
         others = self._others(avoid) if avoid else []
-        future = self._client.submit(
+        futures = self._client.map(
             work,
-            Order(task, self._settings, self._selection),
-            self._limits,
-            self._target,
-            avoid if others else "",
-            key=self._name(task),
+            [Order(flight.task, self._settings, self._selection) for flight in flights],
+            key=[self._name(flight.task) for flight in flights],
             pure=False,
             workers=others or None,
             allow_other_workers=bool(others),
+            limits=self._limits,
+            target=self._target,
+            avoid=avoid if others else "",
         )
-        self._flying[future] = flight
-        self._pool.add(future)
-        self._submitted += 1
-        if self._submitted % RESTED == 0:
-            forget_notes(self._client)
+        for future, flight in zip(futures, flights, strict=True):
+            self._flying[future] = flight
+            self._pool.add(future)
+            self._submitted += 1
+            if self._submitted % RESTED == 0:
+                forget_notes(self._client)
 
     def _name(self, task: Task) -> str:
         """Dask's key of a task; what stands before the dash tells it which ones take how long."""
@@ -321,7 +326,7 @@ class Run:
             return
         if {o.error for o in outcomes} & set(TRANSIENT) and flight.attempts < ATTEMPTS:
             again = replace(flight, attempts=flight.attempts + 1)
-            self._submit(again, avoid=answer.worker)
+            self._submit([again], avoid=answer.worker)
             return
         outcomes = [replace(o, status="quarantined") if o.error in POISON else o for o in outcomes]
         self._end(task, outcomes, flight.attempts, answer.worker)
@@ -335,12 +340,12 @@ class Run:
         """Why there is none; None where the task is on its way again."""
         error = future.exception() if future.status == "error" else None
         if error is None:  # the scheduler died, and the client looks for the next one
-            self._submit(flight)
+            self._submit([flight])
             return None
         if isinstance(error, KilledWorker):
             flight.deaths += 1
             if flight.deaths < DEATHS:
-                self._submit(flight)
+                self._submit([flight])
                 return None
             reason = "The workers that held it died, over and over. See the logs of the workers."
             return Answer([Outcome("failed", error="worker died", reason=reason)], "")
