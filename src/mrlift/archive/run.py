@@ -39,7 +39,7 @@ DEATHS = 5  # of workers from outside, as Dask counts them, before a series is s
 # Tasks that the scheduler knows of, for each core and at least: so many that no worker waits and
 # that outcomes can be fetched many at a time, and few to hold.
 AHEAD, LEAST = 3, 32
-SHARE = 4  # when one in so many of them has ended, they are filled up
+SHARE = 4  # they are filled up when one in so many has ended, by as many at once
 # Dask's scheduler remembers the names of 100,000 tasks after they have ended; so names are used
 # again, each when this many others have been free for longer. Its notes are weeded as often.
 RESTED = 1000
@@ -201,18 +201,20 @@ class Run:
     def _fill(self, source: Iterator[Place]) -> None:
         """Keep the scheduler in work, and no more than that in its memory and this one's."""
         limit = max(AHEAD * self._cores, LEAST)
-        if len(self._flying) > limit - limit // SHARE:
+        batch = limit // SHARE
+        if len(self._flying) > limit - batch:
             return
-        while len(self._flying) + len(self._ready) < limit:
-            place = next(source, None)
-            if place is None:
-                break
-            self._visited += 1
-            self._visit(place)
-            self._note()  # where nothing has changed, this is the whole run
-        free = min(limit - len(self._flying), len(self._ready))
-        if free:
-            self._submit([self._ready.popleft() for _ in range(free)])
+        while free := limit - len(self._flying):
+            wanted = min(batch, free) if len(self._flying) >= self._cores else 1
+            if len(self._ready) < wanted and (place := next(source, None)):
+                self._visited += 1
+                self._visit(place)
+                self._note()  # where nothing has changed, this is the whole run
+            elif self._ready:
+                count = min(free, len(self._ready))
+                self._submit([self._ready.popleft() for _ in range(count)])
+            else:
+                return
 
     def _visit(self, place: Place) -> None:
         if place.error:
