@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
@@ -18,8 +19,10 @@ from runs import phantom_store, recipe, run_in, weights  # noqa: E402
 
 import mrlift  # noqa: E402
 from mrlift.errors import ConfigError, DivergenceError, ModelError  # noqa: E402
+from mrlift.metrics import psnr  # noqa: E402
 from mrlift.training.checkpoint import load_checkpoint  # noqa: E402
 from mrlift.training.loop import Run, learning_rate, multiplies_bfloat16  # noqa: E402
+from mrlift.training.losses import total  # noqa: E402
 
 
 class TestLoop:
@@ -64,6 +67,18 @@ class TestLoop:
     def test_squared_loss_and_sgd(self, tmp_path):
         run = run_in(tmp_path / "r", recipe(optimiser="sgd", loss="squared", learning_rate=1e-3))
         assert run.train()
+
+    def test_decibels_are_minus_the_psnr_of_the_sum_alone(self, tmp_path):
+        """Their gradient is that of the mean PSNR, whatever the y_i look like."""
+        rng = np.random.default_rng(0)
+        hr, y = (rng.random((3, 1, 8, 8), np.float32) for _ in "12")
+        each = torch.from_numpy(rng.random((3, 4, 8, 8), np.float32))
+        loss = total("decibels", torch.from_numpy(y), each, torch.from_numpy(hr)).item()
+        mean = np.mean([psnr(a, b, data_range=1.0) for a, b in zip(hr, y, strict=True)])
+        assert loss == pytest.approx(-mean, abs=1e-3)
+        run = run_in(tmp_path / "r", recipe(loss="decibels", lr_pixels=4 * 144 * 150))
+        assert run.train()
+        assert run.history[-1]["gain"] > 0.1  # it began as bicubic interpolation
 
     def test_learning_rate_rises_and_falls(self):
         settings = recipe(learning_rate=1.0, warmup=0.1).training

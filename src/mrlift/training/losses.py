@@ -1,12 +1,15 @@
 """The paper's loss: every y_i and their weighted sum are compared with the HR patch (eq. 5-7).
 
-A network without `outputs` has y_hat alone.
+A network without `outputs` has y_hat alone; so has `decibels`, for the end of training: the y_i have
+helped by then, and a sum that may leave them comes a little nearer (benchmarks/LOG.md).
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+FLOOR = 1e-6  # mean squared error that is good enough, 60 dB: else empty patches would lead
 
 
 def absolute(y: Tensor, target: Tensor) -> Tensor:
@@ -19,16 +22,23 @@ def squared(y: Tensor, target: Tensor) -> Tensor:
     return 0.5 * torch.square(y - target).sum() / len(y)
 
 
+def decibels(y: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of each patch in dB, mean over patches: minus their mean PSNR."""
+    error = torch.square(y - target).mean(dim=(1, 2, 3))
+    return 10 * torch.log10(error + FLOOR).mean()
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "absolute": absolute,
     "squared": squared,
+    "decibels": decibels,
 }
 
 
 def total(name: str, y_hat: Tensor, each: Tensor, target: Tensor) -> Tensor:
     """Eq. 5: the sum of the losses of y_hat (b, 1, H, W) and of all y_i (b, N, H, W)."""
     loss = LOSSES[name]
-    return loss(y_hat, target) + loss(each, target)
+    return loss(y_hat, target) + (0 if name == "decibels" else loss(each, target))
 
 
 class Objective(nn.Module):
