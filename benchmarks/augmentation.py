@@ -38,17 +38,22 @@ class OtherContrasts(PatchSampler):
         return np.maximum(part, 0) ** np.float32(self._power)
 
 
-def gains(store: SliceStore, pixels: float, seed: int, **changed: object) -> dict:
+def gains(
+    store: SliceStore,
+    training: dict[str, object],
+    start: Path | None = None,
+    contrasts: bool = False,
+    **data: object,
+) -> dict:
     """Validation gain of one run, for each source and contrast, and in the mean."""
     recipe = load_recipe(RECIPE)
-    contrasts = changed.pop("contrasts", False)
     recipe = dataclasses.replace(
         recipe,
-        data=dataclasses.replace(recipe.data, **changed),
-        training=dataclasses.replace(recipe.training, lr_pixels=pixels, seed=seed),
+        data=dataclasses.replace(recipe.data, **data),
+        training=dataclasses.replace(recipe.training, **training),
     )
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(recipe, store, Path(folder))
+        run = Run(recipe, store, Path(folder), start=start)
         if contrasts:
             run.sampler = OtherContrasts(store, recipe)
         run.train(every=1e9)
@@ -67,7 +72,7 @@ def main() -> None:
     variants["four sizes, other contrasts"] = variants["four sizes"] | {"contrasts": True}
     found = {}
     for name, changed in variants.items():
-        found[name] = gains(store, options.pixels, 1, **changed)
+        found[name] = gains(store, {"lr_pixels": options.pixels, "seed": 1}, **changed)
         print(name, found[name], flush=True)
     command = f"python benchmarks/augmentation.py {options.store.name} {options.pixels:g}"
     record = circumstances(command) | {"lr_pixels": options.pixels, "validation_gain": found}

@@ -8,7 +8,9 @@
 results, and writes src/mrlift/quality/thresholds.json: each threshold lies between what the worst
 right result and the mildest fault gave, at their geometric mean, but a quarter above the former at
 least. `report` measures on patients who were not used for that. Both write all figures to FILE.
-`seen` writes the range of the training series into the cards of weights that lack it.
+With --keep, weights that are not named stay in FILE as they were measured, if they are still those
+that are shipped. `seen` writes the range of the training series into the cards of weights that lack
+it.
 
 --series and --without choose by parts of file names.
 """
@@ -216,17 +218,30 @@ def measured(options: argparse.Namespace) -> dict:
     command = "python benchmarks/trust.py " + " ".join(
         Path(a).name if "/" in a else a for a in sys.argv[1:]
     )
-    models = {}
+    now = circumstances(command)
+    models = kept(options.json) if options.keep else {}
     for name in options.model:
         rows = list(measure(paths, options.data, name, options.slices, options.spread_slices))
-        models[name] = {"sha256": load_model(name).card.sha256, "series": rows, "all": summed(rows)}
+        sha256 = load_model(name).card.sha256
+        models[name] = {"sha256": sha256, "measured": now, "series": rows, "all": summed(rows)}
     return {
-        **circumstances(command),
+        **now,
         "slices": f"at most {options.slices} of each series, evenly from its middle; for ensemble "
         f"and spread the middle {options.spread_slices} of these",
         "noise": NOISE,
         "faults": FAULTS,
         "models": models,
+    }
+
+
+def kept(file: Path) -> dict[str, dict]:
+    """The figures in `file` of weights that are still the same, with how they were measured."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    told = {k: record[k] for k in ("command", "date", "commit", "machine", "version")}
+    return {
+        name: {"measured": told} | model
+        for name, model in record["models"].items()
+        if model["sha256"] == load_card(SHIPPED / f"{name}.json").sha256
     }
 
 
@@ -380,6 +395,7 @@ def main() -> None:
             command.add_argument("--slices", type=int, default=6)
             command.add_argument("--spread-slices", type=int, default=2)
             command.add_argument("--json", type=Path, required=True)
+            command.add_argument("--keep", action="store_true")
         command.set_defaults(work=work)
     options = parser.parse_args()
     options.work(options)

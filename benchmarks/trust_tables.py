@@ -29,11 +29,12 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 def origin(record: dict) -> str:
     """Where the figures come from."""
-    sizes = f" Slices: {record['slices']}." if isinstance(record["slices"], str) else ""
-    return (
-        f"\n`{record['command']}`; {record['machine']}, commit {record['commit']}, "
-        f"{record['date']}.{sizes}\n"
+    sizes = f"Slices: {record['slices']}.\n" if isinstance(record["slices"], str) else ""
+    told = (
+        f"`{m['command']}`; {m['machine']}, commit {m['commit']}, {m['date']}.\n"
+        for m in (model.get("measured", record) for model in record["models"].values())
     )
+    return "\n" + "\n".join(dict.fromkeys(told)) + sizes
 
 
 def limits() -> str:
