@@ -45,7 +45,8 @@ def engines() -> str:
     ]  # fmt: skip
     rate = ", ".join(f"{s['matmul_gflops']:.0f}" for s in record["sizes"])
     growth = record["growth_of_seconds_per_pixel"]
-    side, peak = next(iter(read("frontier")["peak_megabytes"].items()))
+    beside = next(r for r in map(read, MACHINES) if r["machine"] == record["machine"])
+    side, peak = next(iter(beside["peak_megabytes"].items()))
     return (
         table(heads, rows)
         + f"\nThe matrix product ran at {rate} GFLOP/s beside these sizes. Seconds per pixel at "

@@ -8,9 +8,9 @@
 results, and writes src/mrlift/quality/thresholds.json: each threshold lies between what the worst
 right result and the mildest fault gave, at their geometric mean, but a quarter above the former at
 least. `report` measures on patients who were not used for that. Both write all figures to FILE.
-With --keep, weights that are not named stay in FILE as they were measured, if they are still those
-that are shipped. `seen` writes the range of the training series into the cards of weights that lack
-it.
+With --keep, weights that are not named stay in FILE as they were measured, with the same slices,
+noise and faults, if they are still those that are shipped. `seen` writes the range of the training
+series into the cards of weights that lack it.
 
 --series and --without choose by parts of file names.
 """
@@ -219,29 +219,31 @@ def measured(options: argparse.Namespace) -> dict:
         Path(a).name if "/" in a else a for a in sys.argv[1:]
     )
     now = circumstances(command)
-    models = kept(options.json) if options.keep else {}
-    for name in options.model:
-        rows = list(measure(paths, options.data, name, options.slices, options.spread_slices))
-        sha256 = load_model(name).card.sha256
-        models[name] = {"sha256": sha256, "measured": now, "series": rows, "all": summed(rows)}
-    return {
-        **now,
+    way = {
         "slices": f"at most {options.slices} of each series, evenly from its middle; for ensemble "
         f"and spread the middle {options.spread_slices} of these",
         "noise": NOISE,
         "faults": FAULTS,
-        "models": models,
     }
+    models = kept(options.json, way) if options.keep else {}
+    for name in options.model:
+        rows = list(measure(paths, options.data, name, options.slices, options.spread_slices))
+        sha256 = load_model(name).card.sha256
+        models[name] = {"sha256": sha256, "measured": now, "series": rows, "all": summed(rows)}
+    return now | way | {"models": models}
 
 
-def kept(file: Path) -> dict[str, dict]:
+def kept(file: Path, way: dict) -> dict[str, dict]:
     """The figures in `file` of weights that are still the same, with how they were measured."""
     record = json.loads(file.read_text(encoding="utf-8"))
+    if other := [key for key in way if record[key] != way[key]]:
+        raise SystemExit(f"{file} was measured with other {', '.join(other)}; leave --keep out.")
     told = {k: record[k] for k in ("command", "date", "commit", "machine", "version")}
+    cards = {name: SHIPPED / f"{name}.json" for name in record["models"]}
     return {
-        name: {"measured": told} | model
-        for name, model in record["models"].items()
-        if model["sha256"] == load_card(SHIPPED / f"{name}.json").sha256
+        name: {"measured": told} | record["models"][name]
+        for name, card in cards.items()
+        if card.exists() and record["models"][name]["sha256"] == load_card(card).sha256
     }
 
 
@@ -323,7 +325,11 @@ def calibrate(options: argparse.Namespace) -> None:
         f"degraded and upscaled with {len(factors)} sets of weights: each limit lies between the "
         "worst right result and the mildest planted fault."
     )
-    told = {k: record[k] for k in ("command", "date", "commit", "machine", "slices")}
+    ways = [m["measured"] for m in record["models"].values()]
+    told = {
+        k: "; ".join(dict.fromkeys(way[k] for way in ways))
+        for k in ("command", "date", "commit", "machine")
+    } | {"slices": record["slices"]}
     written = limits | {"spread": factors, "source": {"summary": summary, **told}}
     for file, content in ((LIMITS, written), (options.json, record | {"thresholds": written})):
         write(file, content)

@@ -30,9 +30,9 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 def origin(record: dict) -> str:
     """Where the figures come from."""
     sizes = f"Slices: {record['slices']}.\n" if isinstance(record["slices"], str) else ""
+    parts = [m.get("measured", record) for m in record.get("models", {}).values()] or [record]
     told = (
-        f"`{m['command']}`; {m['machine']}, commit {m['commit']}, {m['date']}.\n"
-        for m in (model.get("measured", record) for model in record["models"].values())
+        f"`{m['command']}`; {m['machine']}, commit {m['commit']}, {m['date']}.\n" for m in parts
     )
     return "\n" + "\n".join(dict.fromkeys(told)) + sizes
 

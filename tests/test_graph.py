@@ -38,6 +38,18 @@ def test_parts_are_what_the_card_says(name):
     assert sum(found.shares) == pytest.approx(found.total, abs=1e-5)
 
 
+@pytest.mark.parametrize(("old", "new"), [((32, 32, 3, 3), (16, 32, 3, 3)), ((32,), (16,))])
+def test_weights_that_do_not_fit_each_other_are_refused(old, new):
+    """Engines in C go by the number of channels alone, and would read past their end."""
+    onnx = pytest.importorskip("onnx", reason="comes with the train extra")
+    model = onnx.load_from_string(find_weights("mrl-tiny-x2-bicubic")[1])
+    unit = [t for t in model.graph.initializer if tuple(t.dims) == old][-1]
+    smaller = np.zeros(new, onnx.numpy_helper.to_array(unit).dtype)
+    unit.CopyFrom(onnx.numpy_helper.from_array(smaller, unit.name))
+    with pytest.raises(ModelError, match="not that of"):
+        parts(read_graph(model.SerializeToString()))
+
+
 @given(st.integers(0, 2000), st.binary(min_size=1, max_size=4))
 def test_damaged_files_are_refused_or_read(at, junk):
     content = bytearray(find_weights("mrl-tiny-x2-bicubic")[1])

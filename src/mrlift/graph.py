@@ -205,6 +205,13 @@ def _parts(graph: Graph) -> Parts:
         != {"Conv", "Relu", "Add", "Mul", "Concat", "ConvTranspose"}
     ):
         raise ValueError("other operators, or another number of them")
+    channels = len(convolutions[0][0])
+    for k, (weight, bias) in enumerate(convolutions):  # engines in C go by the channels alone
+        expected = (channels, channels if k else 1, 3, 3)
+        if weight.shape != expected or bias.shape != (channels,):
+            raise ValueError(f"convolution {k} has weights of {weight.shape}, not {expected}")
+    if weights[last.inputs[1]].shape[:2] != (channels + 1, 1):
+        raise ValueError("a deconvolution of another number of channels")
     pairs = zip(convolutions[1::2], convolutions[2::2], strict=True)
     return Parts(
         head=convolutions[0],

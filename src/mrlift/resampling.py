@@ -154,6 +154,7 @@ def _fourier_resize(image: Image, axis: int, size: int) -> Image:
     return np.moveaxis(result.astype(dtype, copy=False), -1, axis)
 
 
+# The type in quotes: to name it would load numpy.random at every start.
 def rician_noise(image: Image, sigma: float, rng: "np.random.Generator") -> Image:
     """Magnitude of `image` plus complex Gaussian noise of standard deviation `sigma` per channel.
 

@@ -322,3 +322,31 @@ def test_the_scheduler_remembers_no_more_of_many_tasks_than_of_few(
     assert len(names) == 300
     assert len(set(names)) <= run_module.LEAST + 10 + 1
     assert client.run_on_scheduler(_notes) <= before + 10
+
+
+def test_what_changed_does_not_wait_for_what_did_not(start, tmp_path, monkeypatch):
+    """With one changed series in ten, each is handed over before the next ten are looked at."""
+    source = tmp_path / "many"
+    source.mkdir()
+    files = [source / f"{number:03d}.nii" for number in range(100)]
+    for file in files:
+        file.touch()
+    assert start("many-out", source=source, target="poison:trivial")[0] == {"done": 100}
+    for file in files[::10]:
+        file.write_bytes(b"changed")
+    visit, submit, waited = run_module.Run._visit, run_module.Run._submit, []
+
+    def slowly(run, place):
+        time.sleep(0.04)  # ten of them are longer than a task
+        visit(run, place)
+
+    def noted(run, flights, avoid=""):
+        waited.extend(run._visited - 1 - int(f.task.path.removesuffix(".nii")) for f in flights)
+        submit(run, flights, avoid)
+
+    monkeypatch.setattr(run_module.Run, "_visit", slowly)
+    monkeypatch.setattr(run_module.Run, "_submit", noted)
+    counts, _ = start("many-out", source=source, target="poison:trivial")
+    assert counts == {"done": 10, "kept": 90}
+    assert len(waited) == 10
+    assert max(waited) < 10

@@ -15,6 +15,7 @@ from phantoms import head, head_volume, write_series
 from test_commands import run
 
 import mrlift
+from mrlift.cli import _interrupt
 
 
 def good_nifti(folder):
@@ -294,6 +295,26 @@ def test_interrupted(tmp_path, number, while_writing):
     assert "Interrupted" in text
     assert "Traceback" not in text
     assert [p.name for p in tmp_path.iterdir()] == ["a.nii"]
+
+
+def test_an_interruption_carries_the_exit_code_of_the_process():
+    """Also where nothing is left to catch it, as while the first one is being told."""
+    with pytest.raises(SystemExit) as ended:
+        _interrupt(signal.SIGTERM, None)
+    assert ended.value.code == 143
+
+
+def test_a_reader_that_has_had_enough_is_no_fault():
+    """`| head` closes the pipe; without typer around, as in mrlift-bids."""
+    script = (
+        "from mrlift.cli import run_safely; from mrlift.cli.console import say\n"
+        "run_safely(lambda: [say('word' * 100) for _ in range(10_000)])"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=-1, stderr=-1) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 1
 
 
 def test_interrupted_in_a_callback_of_asyncio():

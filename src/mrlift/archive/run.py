@@ -205,7 +205,10 @@ class Run:
         if len(self._flying) > limit - batch:
             return
         while free := limit - len(self._flying):
-            wanted = min(batch, free) if len(self._flying) >= self._cores else 1
+            ended = self._pool.queue.qsize()  # and not landed yet
+            if ended >= batch:
+                return
+            wanted = min(batch, free) if len(self._flying) - ended >= self._cores else 1
             if len(self._ready) < wanted and (place := next(source, None)):
                 self._visited += 1
                 self._visit(place)

@@ -8,6 +8,7 @@ the cluster is gone; 9 series of an archive failed; 70 a fault of mrlift; 130 an
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -57,12 +58,13 @@ class _Interrupted(SystemExit):
     """Ctrl-C or SIGTERM, so that what is half-written is removed on the way out.
 
     Not a KeyboardInterrupt, which typer would turn into an exit without a word. A SystemExit, since
-    asyncio lets no other out of a callback: it would be logged, and what runs go on.
+    asyncio lets no other out of a callback: it would be logged, and what runs go on. Its code is
+    that of the process, also where a second one comes while the first is being told.
     """
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
-    raise _Interrupted(number)
+    raise _Interrupted(128 + number)
 
 
 def main() -> None:
@@ -74,13 +76,18 @@ def run_safely(command: Callable[[], object]) -> None:
     """Run a command and turn every error into a message and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    gc.set_threshold(20_000)  # fewer looks for garbage while packages load, which is none
+    # Packages that load are no garbage, so look for it less often; nothing here leaves so much of
+    # it that more memory would be seen.
+    gc.set_threshold(20_000)
     try:
         command()
     except MrliftError as error:
         fail(str(error), error.exit_code)
     except _Interrupted as signalled:
-        fail("Interrupted. Nothing half-written was left behind.", 128 + signalled.args[0])
+        fail("Interrupted. Nothing half-written was left behind.", signalled.args[0])
+    except BrokenPipeError:  # whoever read has had enough: typer does the same for `mrlift`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except MemoryError:
         fail("Out of memory. Process a part of the series, or use a larger machine.", 1)
     except Exception as error:

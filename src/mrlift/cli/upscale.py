@@ -144,7 +144,7 @@ def upscale(
         volume = crop_to_acquired(volume)
     names = (str(input), str(output)) if identified else None
     result = _Result(volume, loaded, ensemble=ensemble, consistent=consistent)
-    quiet = json or volume.slice_count == 1  # nothing would move
+    quiet = json or (volume.slice_count == 1 and not ensemble)  # nothing would move
     with progress(f"x{loaded.card.scale} {loaded.card.name}", quiet=quiet) as step:
         result.compute(whole=whole, progress=step)
     sr = result.sr

@@ -1,7 +1,7 @@
 """The paper's loss: every y_i and their weighted sum are compared with the HR patch (eq. 5-7).
 
-A network without `outputs` has y_hat alone; so has `decibels`, for the end of training: the y_i have
-helped by then, and a sum that may leave them comes a little nearer (benchmarks/LOG.md).
+A network without `outputs` has y_hat alone; so has `decibels`, for the end of training: the y_i
+have helped by then, and a sum that may leave them comes a little nearer (benchmarks/LOG.md).
 """
 
 from collections.abc import Callable
@@ -36,7 +36,10 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def total(name: str, y_hat: Tensor, each: Tensor, target: Tensor) -> Tensor:
-    """Eq. 5: the sum of the losses of y_hat (b, 1, H, W) and of all y_i (b, N, H, W)."""
+    """Eq. 5: the sum of the losses of y_hat (b, 1, H, W) and of all y_i (b, N, H, W).
+
+    With `decibels` that of y_hat alone.
+    """
     loss = LOSSES[name]
     return loss(y_hat, target) + (0 if name == "decibels" else loss(each, target))
 
