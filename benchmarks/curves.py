@@ -23,6 +23,7 @@ STARTS = {
     "long-x2-kspace": "cpu-x2-kspace",
     "final-x2": "long-x2",
     "final-x2-kspace": "long-x2-kspace",
+    "last-x2-kspace": "final-x2-kspace",
     "tiny-x2": "cpu-x2-tiny",
     "tiny-x2-kspace": "cpu-x2-tiny",
 }
@@ -32,7 +33,7 @@ for kind in ("", "-kspace"):
     STARTS |= {
         f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
     }
-SIZES = {"final": "128 channels x 9 units", "fast": "64 x 4", "tiny": "32 x 4"}
+SIZES = {"128 channels x 9 units": ("last", "final"), "64 x 4": ("fast",), "32 x 4": ("tiny",)}
 
 
 def scale_of(name: str) -> int:
@@ -69,8 +70,10 @@ def draw(folder: Path, target: Path) -> None:
     )
     for row, kind in zip(rows, ("", "-kspace"), strict=True):
         for panel, scale in zip(row, (2, 3, 4), strict=True):
-            for size, label in SIZES.items():
-                panel.plot(*chain(folder, f"{size}-x{scale}{kind}"), marker=".", label=label)
+            for label, runs in SIZES.items():
+                names = [f"{run}-x{scale}{kind}" for run in runs]
+                name = next(n for n in names if (folder / f"{n}.csv").exists())
+                panel.plot(*chain(folder, name), marker=".", label=label)
             panel.set_title(f"x{scale}, {'k-space' if kind else 'bicubic'}")
             panel.grid(alpha=0.3)
         row[0].set_ylabel("validation gain over bicubic, dB")
