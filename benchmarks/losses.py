@@ -1,6 +1,6 @@
 """What a loss is worth at the end of training: the smallest network, trained on with each.
 
-    python benchmarks/losses.py STORE 5e6 --json benchmarks/results/losses.json
+    python benchmarks/losses.py STORE 3e6 --json benchmarks/results/losses.json
 
 Each run begins with the shipped `mrl-tiny-x2-bicubic` and sees the same LR pixels, by
 recipes/tiny-x2.toml but for the loss, half its rate, and the seed.

@@ -1,7 +1,7 @@
 """The paper's loss: every y_i and their weighted sum are compared with the HR patch (eq. 5-7).
 
-A network without `outputs` has y_hat alone; so has `decibels`, for the end of training: the y_i
-have helped by then, and a sum that may leave them comes a little nearer (benchmarks/LOG.md).
+A network without `outputs` has y_hat alone; so has `decibels`, for the end of training, when the
+y_i have helped and y_hat is what counts.
 """
 
 from collections.abc import Callable
