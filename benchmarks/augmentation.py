@@ -10,6 +10,7 @@ recipes/tiny-x2.toml but for what its name says. STORE should hold out whole sou
 import argparse
 import dataclasses
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -60,13 +61,26 @@ def gains(
         return {"mean": run.history[-1]["gain"], **run.facts["validation"]}
 
 
-def main() -> None:
-    """Run all and write what they gave."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def arguments(description: str) -> argparse.Namespace:
+    """The command line: a store, a number of LR pixels, a file for the figures."""
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("store", type=Path)
     parser.add_argument("pixels", type=float)
     parser.add_argument("--json", type=Path, required=True)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def write(options: argparse.Namespace, found: dict) -> None:
+    """The figures and where they come from."""
+    script = Path(sys.argv[0]).name
+    command = f"python benchmarks/{script} {options.store.name} {options.pixels:g}"
+    record = circumstances(command) | {"lr_pixels": options.pixels, "validation_gain": found}
+    options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def main() -> None:
+    """Run all and write what they gave."""
+    options = arguments(__doc__)
     store = SliceStore(options.store)
     variants = {name: {"rescale": sizes} for name, sizes in SIZES.items()}
     variants["four sizes, other contrasts"] = variants["four sizes"] | {"contrasts": True}
@@ -74,9 +88,7 @@ def main() -> None:
     for name, changed in variants.items():
         found[name] = gains(store, {"lr_pixels": options.pixels, "seed": 1}, **changed)
         print(name, found[name], flush=True)
-    command = f"python benchmarks/augmentation.py {options.store.name} {options.pixels:g}"
-    record = circumstances(command) | {"lr_pixels": options.pixels, "validation_gain": found}
-    options.json.write_text(json.dumps(record, indent=1) + "\n")
+    write(options, found)
 
 
 if __name__ == "__main__":

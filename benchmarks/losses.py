@@ -6,14 +6,10 @@ Each run begins with the shipped `mrl-tiny-x2-bicubic` and sees the same LR pixe
 recipes/tiny-x2.toml but for the loss, half its rate, and the seed.
 """
 
-import argparse
-import json
 from pathlib import Path
 
-import numpy as np
-from augmentation import gains
+from augmentation import arguments, gains, write
 
-from mrlift.benchmark.quality import circumstances
 from mrlift.training.losses import LOSSES
 from mrlift.training.store import SliceStore
 
@@ -23,11 +19,7 @@ RATE = 4e-4
 
 def main() -> None:
     """Run all and write what they gave."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("store", type=Path)
-    parser.add_argument("pixels", type=float)
-    parser.add_argument("--json", type=Path, required=True)
-    options = parser.parse_args()
+    options = arguments(__doc__)
     store, start = SliceStore(options.store), Path("mrl-tiny-x2-bicubic")
     same = {"learning_rate": RATE, "lr_pixels": options.pixels}
     found: dict[str, list[float]] = {name: [] for name in LOSSES}
@@ -35,13 +27,7 @@ def main() -> None:
         for name, seen in found.items():
             seen.append(gains(store, same | {"loss": name, "seed": seed}, start)["mean"])
             print(seed, name, f"{seen[-1]:+.4f} dB", flush=True)
-    command = f"python benchmarks/losses.py {options.store.name} {options.pixels:g}"
-    record = circumstances(command) | {
-        "lr_pixels": options.pixels,
-        "validation_gain": found,
-        "mean": {name: float(np.mean(seen)) for name, seen in found.items()},
-    }
-    options.json.write_text(json.dumps(record, indent=1) + "\n")
+    write(options, found)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the package promises as a whole."""
 
+import importlib.util
 import json
 import os
 import re
@@ -166,6 +167,24 @@ def test_figures_of_trust_are_of_the_weights_that_are_shipped(name):
         assert facts["sha256"] == find_weights(model)[0].sha256
     limits = json.loads((ROOT / "src/mrlift/quality/thresholds.json").read_text())
     assert record.get("thresholds", limits) == limits
+
+
+def test_figures_of_trust_are_kept_for_the_same_weights_and_the_same_way_alone(tmp_path):
+    spec = importlib.util.spec_from_file_location("trust", ROOT / "benchmarks/trust.py")
+    trust = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(trust)
+    record = json.loads((ROOT / "benchmarks/results/trust-test.json").read_text())
+    same, other, *_ = record["models"]
+    models = {same: record["models"][same], other: {"sha256": "0"}, "gone": {"sha256": "0"}}
+    file = tmp_path / "trust.json"
+    file.write_text(json.dumps(record | {"models": models}))
+    way = {key: record[key] for key in ("slices", "noise", "faults")}
+    found = trust.kept(file, way)
+    assert list(found) == [same]
+    assert found[same]["series"] == record["models"][same]["series"]
+    assert found[same]["measured"]["commit"] == record["commit"]
+    with pytest.raises(SystemExit, match="other slices"):
+        trust.kept(file, way | {"slices": "all"})
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/results").glob("quality-*.json")))
