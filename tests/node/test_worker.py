@@ -2,10 +2,13 @@
 
 import logging
 import threading
+import time
+import urllib.request
 
 import pydicom
 import pytest
 from multiframe import write_enhanced
+from peers import free_port
 from phantoms import write_series
 from pydicom.uid import EnhancedMRImageStorage
 
@@ -13,9 +16,17 @@ from mrlift.errors import InputError, OutputError, SeriesChoiceError
 from mrlift.io.durable import sync
 from mrlift.io.facts import is_ours
 from mrlift.node import worker as module
-from mrlift.node.config import DestinationConfig, NodeConfig, QueueConfig, RuleConfig
+from mrlift.node.config import (
+    DestinationConfig,
+    MetricsConfig,
+    NodeConfig,
+    QueueConfig,
+    RuleConfig,
+    ServerConfig,
+)
 from mrlift.node.metrics import Metrics
 from mrlift.node.queue import Queue
+from mrlift.node.service import Node
 from mrlift.node.worker import ATTEMPTS, Worker
 
 
@@ -188,3 +199,32 @@ def test_a_file_that_vanished_is_said(queue, worker, tmp_path):
         file.unlink()
     worker._process(series)
     assert "missing" in (queue.series / str(series) / "refused.txt").read_text()
+
+
+def test_a_node_that_is_starting_is_not_ill(tmp_path, tiny_weights, monkeypatch):
+    """Who asks for its health meanwhile gets the answer when it has started."""
+    config = NodeConfig(
+        QueueConfig(str(tmp_path / "queue"), reserve_mb=1),
+        (DestinationConfig("a", "127.0.0.1", 1, "A"),),
+        rule=(RuleConfig(model=str(tiny_weights)),),
+        server=ServerConfig(port=free_port()),
+        metrics=MetricsConfig(free_port()),
+    )
+    start, bound = Worker.start, threading.Event()
+
+    def slowly(worker):
+        bound.set()
+        time.sleep(0.5)
+        start(worker)
+
+    monkeypatch.setattr(Worker, "start", slowly)
+    node = Node(config)
+    starting = threading.Thread(target=node.start)
+    starting.start()
+    try:
+        assert bound.wait(10)
+        with urllib.request.urlopen(f"http://127.0.0.1:{config.metrics.port}/health") as answer:
+            assert answer.read() == b"ok\n"
+    finally:
+        starting.join()
+        node.close()

@@ -87,7 +87,8 @@ class _QueueGauges(Collector):
 class Endpoint:
     """Serves /metrics, and /health: 200 and "ok", or 503 and what is wrong.
 
-    Bound to 127.0.0.1: what is not meant for the network cannot be reached from it.
+    Bound to 127.0.0.1: what is not meant for the network cannot be reached from it. Who asks before
+    `start` waits for it, since a node that is starting is not ill.
 
     Raises:
         OSError: the port is taken.
@@ -127,9 +128,13 @@ class Endpoint:
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="metrics", daemon=True
         )
+
+    def start(self) -> None:
+        """Begin to answer."""
         self._thread.start()
 
     def close(self) -> None:
         """Stop serving."""
-        self._server.shutdown()
+        if self._thread.ident is not None:
+            self._server.shutdown()
         self._server.server_close()

@@ -71,6 +71,8 @@ class Node:
             raise
         for part in (self._worker, *self._senders):
             part.start()
+        if self._endpoint:
+            self._endpoint.start()
         log.info(
             "%s listens on %s port %d%s", config.server.ae_title, config.server.address,
             config.server.port, " with TLS" if config.server.tls else "",
