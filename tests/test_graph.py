@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mrlift.errors import ModelError
@@ -51,6 +51,7 @@ def test_weights_that_do_not_fit_each_other_are_refused(old, new):
 
 
 @given(st.integers(0, 2000), st.binary(min_size=1, max_size=4))
+@example(179, b"\xd1")  # a cast without a result
 def test_damaged_files_are_refused_or_read(at, junk):
     content = bytearray(find_weights("mrl-tiny-x2-bicubic")[1])
     at = at * 7 % len(content)

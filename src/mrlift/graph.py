@@ -50,15 +50,14 @@ def read_graph(content: bytes) -> Graph:
         (graph,) = (value for number, value in model if number == 7)
         fields = _fields(_bytes(graph))
         weights = dict(_tensor(_fields(_bytes(v))) for number, v in fields if number == 5)
-        nodes = [_node(_fields(_bytes(v))) for number, v in fields if number == 1]
-    except (ValueError, IndexError, KeyError, TypeError) as error:
+        kept = []
+        for node in (_node(_fields(_bytes(v))) for number, v in fields if number == 1):
+            if node.operator == "Cast" and node.inputs[0] in weights:
+                weights[node.outputs[0]] = weights.pop(node.inputs[0])
+            else:
+                kept.append(node)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise ModelError("The weights cannot be loaded: they are not a network in ONNX.") from error
-    kept = []
-    for node in nodes:
-        if node.operator == "Cast" and node.inputs[0] in weights:
-            weights[node.outputs[0]] = weights.pop(node.inputs[0])
-        else:
-            kept.append(node)
     return Graph(tuple(kept), weights)
 
 

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -261,9 +261,11 @@ def test_workers_die_of_outside_causes_without_harm(client, start, tree, tmp_pat
     def kill():
         while len(killed) < 3:
             time.sleep(0.4)
-            for pid in client.run(os.getpid).values():
-                killed.append(pid)
-                os.kill(pid, 9)
+            # A worker that died a moment ago may still be known, and cannot be asked.
+            for pid in client.run(os.getpid, on_error="ignore").values():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, 9)
+                    killed.append(pid)
 
     thread = threading.Thread(target=kill)
     thread.start()
