@@ -20,7 +20,7 @@ from mrlift.benchmark.contest import Contest, trained  # noqa: E402
 from mrlift.benchmark.evaluation import FIGURES, evaluate, figures, find_tests, wrap  # noqa: E402
 from mrlift.benchmark.figures import unpack  # noqa: E402
 from mrlift.benchmark.protocol import Budget, exists, recipe  # noqa: E402
-from mrlift.cli import app  # noqa: E402
+from mrlift.cli import application  # noqa: E402
 from mrlift.errors import ConfigError, DivergenceError  # noqa: E402
 from mrlift.inference.engines import bicubic_engine  # noqa: E402
 from mrlift.io import save  # noqa: E402
@@ -248,11 +248,11 @@ def test_a_strangers_network_is_a_file_and_an_entry(material, tmp_path, monkeypa
         "-o", str(out), "--scale", "2", "--network", "stranger", "--hr-pixels", str(LEAST),
         "--threads", "1",
     ]  # fmt: skip
-    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    done = CliRunner().invoke(application(), command, catch_exceptions=False)
     assert done.exit_code == 0
     assert "All results are in" in done.stdout
     assert recipe("stranger", 2, 1e-3, LEAST, 0).network.channels == 4
-    drawn = CliRunner().invoke(app, ["bench", "render", str(out)], catch_exceptions=False)
+    drawn = CliRunner().invoke(application(), ["bench", "render", str(out)], catch_exceptions=False)
     assert drawn.exit_code == 0
     row = next(r for r in (out / "table2-x2.csv").read_text().splitlines() if "stranger" in r)
     assert row.startswith("stranger,188,")  # parameters: 4*9 + 4, 4*4*9 + 4
@@ -266,7 +266,7 @@ def test_a_misspelt_network_is_named(material, tmp_path):
         "-o", str(tmp_path), "--network", "edrs",
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="Did you mean 'edsr'"):
-        CliRunner().invoke(app, command, catch_exceptions=False)
+        CliRunner().invoke(application(), command, catch_exceptions=False)
 
 
 def test_the_sheet_for_the_shared_test_data_is_sound():

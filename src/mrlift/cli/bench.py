@@ -31,6 +31,8 @@ class Precision(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
+    from mrlift.cli import tables  # noqa: F401 # adds to it
+
     app.add_typer(bench, name="bench")
 
 
