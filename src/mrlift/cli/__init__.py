@@ -58,6 +58,13 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise _Interrupted(128 + number)
 
 
+def _look_as_usual(phase: str, facts: dict[str, int]) -> None:
+    """After the first look for garbage; seldom: nothing here leaves so much that one would see."""
+    if phase == "stop" and _look_as_usual in gc.callbacks:
+        gc.callbacks.remove(_look_as_usual)
+        gc.set_threshold(20_000)
+
+
 def main() -> None:
     """Entry point of `mrlift`."""
     run_safely(lambda: application(*sys.argv[1:2])())
@@ -67,9 +74,9 @@ def run_safely(command: Callable[[], object]) -> None:
     """Run a command and turn every error into a message and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    # Packages that load are no garbage, so look for it less often; nothing here leaves so much of
-    # it that more memory would be seen.
-    gc.set_threshold(20_000)
+    # Packages that load are no garbage, so it is first looked for when they have.
+    gc.set_threshold(100_000)
+    gc.callbacks.append(_look_as_usual)
     try:
         command()
     except MrliftError as error:
