@@ -17,6 +17,11 @@ DEGRADED = {
     "bicubic": "reduced with bicubic interpolation as by MATLAB's imresize",
     "kspace": "whose k-space was cut to its centre, with Rician noise",
 }
+LOSSES = {
+    "absolute": "mean absolute error",
+    "squared": "squared error",
+    "decibels": "squared error in dB",
+}
 Record = dict[str, object]
 
 
@@ -69,7 +74,7 @@ def page(card: dict, results: dict) -> str:
     )
     low, high = card["spacing"]
     noise = training.get("noise", [0, 0])
-    loss = {"absolute": "mean absolute", "squared": "squared"}[training["loss"]]
+    loss = LOSSES[training["loss"]]
     rows = [
         f"| {r['series']} | {r['slices']} | {r['psnr_bicubic']:.2f} "
         + (f"| {r['psnr_sinc']:.2f} " if kspace else "")
@@ -98,7 +103,7 @@ def page(card: dict, results: dict) -> str:
         f"| made from | images {DEGRADED[card['degradation']]}{added if kspace else ''} |",
         f"| budget | {training['lr_pixels'] / 1e6:.3g} million LR pixels"
         + (f", after {started}" if started else "")
-        + f"; {loss} error, {training['optimiser']} at {training['learning_rate']:g}, "
+        + f"; {loss}, {training['optimiser']} at {training['learning_rate']:g}, "
         f"batches of {training['batch']} |",
         f"| licence | {card['licence']} |",
         f"| sha256 | `{card['sha256']}` |",

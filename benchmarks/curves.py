@@ -24,6 +24,9 @@ STARTS = {
     "final-x2": "long-x2",
     "final-x2-kspace": "long-x2-kspace",
     "last-x2-kspace": "final-x2-kspace",
+    "again-x2-kspace": "last-x2-kspace",
+    "last-x4": "final-x4",
+    "again-x4": "last-x4",
     "tiny-x2": "cpu-x2-tiny",
     "tiny-x2-kspace": "cpu-x2-tiny",
 }
@@ -33,7 +36,11 @@ for kind in ("", "-kspace"):
     STARTS |= {
         f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
     }
-SIZES = {"128 channels x 9 units": ("last", "final"), "64 x 4": ("fast",), "32 x 4": ("tiny",)}
+SIZES = {
+    "128 channels x 9 units": ("again", "last", "final"),
+    "64 x 4": ("fast",),
+    "32 x 4": ("tiny",),
+}
 
 
 def scale_of(name: str) -> int:
