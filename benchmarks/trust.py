@@ -9,8 +9,8 @@ results, and writes src/mrlift/quality/thresholds.json: each threshold lies betw
 right result and the mildest fault gave, at their geometric mean, but a quarter above the former at
 least. `report` measures on patients who were not used for that. Both write all figures to FILE.
 With --keep, weights that are not named stay in FILE as they were measured, with the same slices,
-noise and faults, if they are still those that are shipped. `seen` writes the range of the training
-series into the cards of weights that lack it.
+noise, faults and thresholds, if they are still those that are shipped. `seen` writes the range of
+the training series into the cards of weights that lack it.
 
 --series and --without choose by parts of file names.
 """
@@ -54,6 +54,7 @@ FAULTS = {
     "scale": "intensity scaled by 2 %",
     "patient": "another patient's image, at the same brightness",
 }
+WARNING = ("beyond", "bias", "shift", "structure")  # what has a threshold
 AT_LEAST = 1.25  # times the worst right result: the least that a threshold is
 
 
@@ -337,8 +338,13 @@ def calibrate(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write the figures of series that nothing was calibrated on."""
-    record = measured(options)
-    write(options.json, record | {"thresholds": json.loads(LIMITS.read_text(encoding="utf-8"))})
+    limits = json.loads(LIMITS.read_text(encoding="utf-8"))
+    if options.keep:  # what was warned of went by them
+        before = json.loads(options.json.read_text(encoding="utf-8"))["thresholds"]
+        if other := [key for key in WARNING if before[key] != limits[key]]:
+            names = ", ".join(other)
+            raise SystemExit(f"{options.json} goes by other limits: {names}; leave --keep out.")
+    write(options.json, measured(options) | {"thresholds": limits})
 
 
 def seen(options: argparse.Namespace) -> None:
