@@ -54,7 +54,6 @@ FAULTS = {
     "scale": "intensity scaled by 2 %",
     "patient": "another patient's image, at the same brightness",
 }
-WARNING = ("beyond", "bias", "shift", "structure")  # what has a threshold
 AT_LEAST = 1.25  # times the worst right result: the least that a threshold is
 
 
@@ -213,8 +212,8 @@ def measure(
         }
 
 
-def measured(options: argparse.Namespace) -> dict:
-    """The record of all weights."""
+def measured(options: argparse.Namespace, limits: dict[str, float]) -> dict:
+    """The record of all weights; `limits` are those that its warnings count by."""
     paths = chosen(options.data, options.series, options.without)
     command = "python benchmarks/trust.py " + " ".join(
         Path(a).name if "/" in a else a for a in sys.argv[1:]
@@ -226,7 +225,7 @@ def measured(options: argparse.Namespace) -> dict:
         "noise": NOISE,
         "faults": FAULTS,
     }
-    models = kept(options.json, way) if options.keep else {}
+    models = kept(options.json, way | limits) if options.keep else {}
     for name in options.model:
         rows = list(measure(paths, options.data, name, options.slices, options.spread_slices))
         sha256 = load_model(name).card.sha256
@@ -237,7 +236,8 @@ def measured(options: argparse.Namespace) -> dict:
 def kept(file: Path, way: dict) -> dict[str, dict]:
     """The figures in `file` of weights that are still the same, with how they were measured."""
     record = json.loads(file.read_text(encoding="utf-8"))
-    if other := [key for key in way if record[key] != way[key]]:
+    known = record | record["thresholds"]
+    if other := [key for key in way if known[key] != way[key]]:
         raise SystemExit(f"{file} was measured with other {', '.join(other)}; leave --keep out.")
     told = {k: record[k] for k in ("command", "date", "commit", "machine", "version")}
     cards = {name: SHIPPED / f"{name}.json" for name in record["models"]}
@@ -311,7 +311,7 @@ def found_limits(record: dict) -> dict:
 
 def calibrate(options: argparse.Namespace) -> None:
     """Write the thresholds and the figures that they come from."""
-    record = measured(options)
+    record = measured(options, {})  # its warnings are not used: the limits come from the figures
     limits = found_limits(record)
     names = sorted({r["series"] for m in record["models"].values() for r in m["series"]})
     factors = {
@@ -339,12 +339,8 @@ def calibrate(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace) -> None:
     """Write the figures of series that nothing was calibrated on."""
     limits = json.loads(LIMITS.read_text(encoding="utf-8"))
-    if options.keep:  # what was warned of went by them
-        before = json.loads(options.json.read_text(encoding="utf-8"))["thresholds"]
-        if other := [key for key in WARNING if before[key] != limits[key]]:
-            names = ", ".join(other)
-            raise SystemExit(f"{options.json} goes by other limits: {names}; leave --keep out.")
-    write(options.json, measured(options) | {"thresholds": limits})
+    record = measured(options, {k: v for k, v in limits.items() if k not in ("spread", "source")})
+    write(options.json, record | {"thresholds": limits})
 
 
 def seen(options: argparse.Namespace) -> None:

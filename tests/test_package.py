@@ -184,8 +184,11 @@ def test_figures_of_trust_are_kept_for_the_same_weights_and_the_same_way_alone(t
     assert found[same]["series"] == record["models"][same]["series"]
     told = record["models"][same].get("measured", record)  # kept before already, or not
     assert found[same]["measured"]["commit"] == told["commit"]
-    with pytest.raises(SystemExit, match="other slices"):
-        trust.kept(file, way | {"slices": "all"})
+    limits = {key: record["thresholds"][key] for key in ("beyond", "bias", "shift", "structure")}
+    assert list(trust.kept(file, way | limits)) == [same]
+    for key in ("slices", "structure"):
+        with pytest.raises(SystemExit, match=f"other {key}"):
+            trust.kept(file, way | limits | {key: 0})
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/results").glob("quality-*.json")))

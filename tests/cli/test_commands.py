@@ -11,8 +11,10 @@ import pydicom
 import pytest
 from multiframe import write_enhanced
 from phantoms import head, head_volume, write_series
+from typer.testing import CliRunner
 
 import mrlift
+from mrlift.cli import COMMANDS, application
 
 TINY = "mrl-tiny-x2-bicubic"
 
@@ -28,6 +30,27 @@ def run(*arguments, **options):
 def nifti(tmp_path):
     mrlift.save(head_volume((40, 48, 3)), tmp_path / "a.nii.gz")
     return tmp_path / "a.nii.gz"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_alone_is_what_it_is_among_all(name):
+    alone, all_of_them = (
+        CliRunner().invoke(application(given), [name, "--help"]) for given in (name, "")
+    )
+    assert alone.exit_code == 0
+    assert alone.stdout == all_of_them.stdout
+    assert f"Usage: mrlift {name}" in alone.stdout
+    assert "No such command" in CliRunner().invoke(application(name), ["nonsense"]).output
+
+
+def test_garbage_is_looked_for_late_once_and_then_as_usual():
+    code = (
+        "import gc; from mrlift.cli import run_safely; t = []; "
+        "look = lambda: t.append(gc.get_threshold()[0]); "
+        "run_safely(lambda: [look(), gc.collect(), look(), gc.collect(), look()]); print(t)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[100000, 20000, 20000]\n", done.stderr
 
 
 def test_help_names_every_command():

@@ -60,7 +60,7 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 def _look_as_usual(phase: str, facts: dict[str, int]) -> None:
     """After the first look for garbage; seldom: nothing here leaves so much that one would see."""
-    if phase == "stop" and _look_as_usual in gc.callbacks:
+    if phase == "stop":
         gc.callbacks.remove(_look_as_usual)
         gc.set_threshold(20_000)
 
