@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from laws import grids, scales
 
 import mrlift
+from mrlift.errors import ModelError
 from mrlift.inference.card import Card
 from mrlift.inference.engines import bicubic_engine
 from mrlift.inference.patches import upscale_slice
@@ -49,3 +50,15 @@ def test_the_shipped_network_in_patches_equals_the_whole_slice():
     whole = upscale_slice(image, model.engine, model.card, core=1000)
     parts = upscale_slice(image, model.engine, model.card, core=40)
     assert np.abs(whole - parts).max() <= 1e-5
+
+
+def test_patches_are_rounded_as_the_slice():
+    """The engine winograd computes tiles; those of patches lie where those of the slice do."""
+    try:
+        model = mrlift.load_model("mrl-x4-bicubic", engine="winograd")
+    except ModelError as error:
+        pytest.skip(str(error))
+    image = np.random.default_rng(0).random((90, 70), dtype=np.float32)
+    whole = upscale_slice(image, model.engine, model.card)
+    parts = upscale_slice(image, model.engine, model.card, core=47)
+    assert np.abs(whole - parts).max() <= 4e-6

@@ -14,6 +14,10 @@ from mrlift.resampling import Grid, bicubic_up
 Slices = NDArray[np.float32]
 Engine = Callable[[Slices], Slices]
 
+# Rows and columns of results that winograd.c computes together. What is cut out of a slice at
+# multiples of it is rounded as in the slice.
+TILE = 6
+
 
 def cores() -> int:
     """Cores that this process may use: its affinity, and where a container sets one its quota."""

@@ -8,7 +8,7 @@ import numpy as np
 from mrlift.errors import ModelError
 from mrlift.inference.air import REACH, Part, cover, network_share, object_mask
 from mrlift.inference.card import Card
-from mrlift.inference.engines import Engine, Slices
+from mrlift.inference.engines import TILE, Engine, Slices
 from mrlift.resampling import bicubic_up, hr_size
 
 CORE = 256  # LR samples a side of a patch's own part; activations then stay below 300 MB
@@ -60,7 +60,7 @@ def _region(
     `reach` is how many samples around the part the network sees, as far as there are any.
     """
     pad, halo, scale = card.padding, card.receptive_field, card.scale
-    above, left_of = (max(0, at + pad - reach) for at in (part.top, part.left))
+    above, left_of = (_at_tile(at + pad - reach) for at in (part.top, part.left))
     seen = padded[above : part.bottom + pad + reach, left_of : part.right + pad + reach]
     size = part.bottom - part.top, part.right - part.left
     result = np.empty([hr_size(n, scale, card.grid) for n in size], np.float32)
@@ -68,7 +68,7 @@ def _region(
         for left, right in _parts(size[1], core):
             # In coordinates of `seen` the patch's own part begins here.
             own_row, own_column = part.top + pad - above + top, part.left + pad - left_of + left
-            first_row, first_column = max(0, own_row - halo), max(0, own_column - halo)
+            first_row, first_column = _at_tile(own_row - halo), _at_tile(own_column - halo)
             patch = seen[
                 first_row : own_row + bottom - top + halo,
                 first_column : own_column + right - left + halo,
@@ -84,6 +84,11 @@ def _region(
             target = result[top * scale : bottom * scale, left * scale : right * scale]
             target[...] = sr[row : row + target.shape[0], column : column + target.shape[1]]
     return result
+
+
+def _at_tile(sample: int) -> int:
+    """The last beginning of a tile up to a sample: patches are rounded as the slice is then."""
+    return max(0, sample) // TILE * TILE
 
 
 def _parts(size: int, core: int) -> Iterator[tuple[int, int]]:

@@ -74,16 +74,23 @@ class Slice:
         threads: that work on them.
         channels: of the sum.
         behind: pixels of the sum that may be read behind its end.
+        lead: rows of zeros above the slice and its padding that may be read.
     """
 
     def __init__(
-        self, image: Array, cut: list[Strip], threads: int, channels: int, behind: int = 0
+        self,
+        image: Array,
+        cut: list[Strip],
+        threads: int,
+        channels: int,
+        behind: int = 0,
+        lead: int = 0,
     ) -> None:
         height, width = image.shape
-        self.stride = width + 1
-        self.samples = np.zeros((height + 2) * self.stride + 2, np.float32)
-        rows = self.samples[1:-1].reshape(height + 2, self.stride)
-        rows[1:-1, 1:] = image
+        self.stride, self.lead = width + 1, lead
+        self.samples = np.zeros((lead + height + 2) * self.stride + 2, np.float32)
+        rows = self.samples[1:-1].reshape(-1, self.stride)
+        rows[lead + 1 : -1, 1:] = image
         self.ring = max(  # no strip ends before the one above, so at most `threads` are under way
             cut[min(i + threads, len(cut)) - 1].end[0] - strip.begin[-1]
             for i, strip in enumerate(cut)
@@ -93,7 +100,7 @@ class Slice:
 
     def above(self, row: int) -> int:
         """Address of the first sample, a zero, of the row above `row`."""
-        return address(self.samples, 1 + row * self.stride)
+        return address(self.samples, 1 + (self.lead + row) * self.stride)
 
 
 def address(array: NDArray[Any], offset: int = 0) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mrlift.errors import ModelError
 from mrlift.graph import Array, Parts, parts, read_graph
-from mrlift.inference.engines import Engine, cores, flags
+from mrlift.inference.engines import TILE, Engine, cores, flags
 from mrlift.inference.strips import Passage, Slice, Strip, address
 
 # The longest vectors first: what each library needs, as Linux names it.
@@ -25,7 +25,6 @@ LIBRARIES = {
     "libwinograd256.so": {"avx2", "fma"},
 }
 AREA = 16384 * 128  # LR samples of a strip times channels: each of three such arrays has 8 MB
-TILE = 6  # rows and columns of results that are computed together: F(6x6, 3x3)
 BLOCK = 32  # channels are a multiple
 TOGETHER = 8  # threads at most that share a layer; beyond, strips and slices go side by side
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity
@@ -85,7 +84,8 @@ def winograd_engine(weights: bytes, threads: int = 0) -> Engine:
 class _Buffers:
     """Two stacks of rows, of which a convolution reads one and writes the other.
 
-    Their last row stays zero, and so does what surrounds the slice's columns.
+    Their last row stays zero, and so does what surrounds the slice's columns. The last but one takes
+    what is of no use.
     """
 
     def __init__(self, rows: int, stride: int, channels: int) -> None:
@@ -141,13 +141,13 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
     ) -> tuple[tuple[Slice, Free], list[Kept]]:
         """The slice, buffers for the strips that are under way, zeros above each layer."""
         stride = 2 - (-image.shape[1] // TILE) * TILE
-        most = max(strip.end[k] - strip.begin[k] for strip in cut for k in (0, -1)) + 1
+        most = max(strip.end[k] - strip.begin[k] for strip in cut for k in (0, -1)) + 2
         free: Free = SimpleQueue()
         for _ in range(min(threads, len(cut))):
             free.put(_Buffers(most, stride, self.channels))
         zeros = np.zeros((2, stride, self.channels), np.float32)
         behind = int(self.compiled.mrlift_winograd_behind())
-        slice_ = Slice(image, cut, threads, self.channels, behind)
+        slice_ = Slice(image, cut, threads, self.channels, behind, TILE)
         return (slice_, free), [(zeros, zeros)] * self.units
 
     def through(
@@ -198,21 +198,25 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
         source, target = buffers.stacks[layer % 2], buffers.stacks[(layer + 1) % 2]
         made = strip.end[layer] - strip.begin[layer]
         begin, end = strip.begin[layer + 1], strip.end[layer + 1]
+        # Tiles lie alike however a slice is cut, hence those of the first strip begin above it.
+        lead = 0 if strip.begin[0] else (layer + 1 - (self.units - 1)) % TILE
         # The rows of `above` are the two before those of `source`; zeros lie around the slice.
         known = np.concatenate([_rows(above), _rows(source)[:made]])
         known = known[2 - strip.top :][: end - begin + 2]
-        rows = np.concatenate([known, np.repeat(_rows(source)[-1:], TILE)])
-        to = _rows(target)[: end - begin]
+        nothing, waste = _rows(source)[-1:], _rows(target)[-2:-1]
+        rows = np.concatenate([nothing.repeat(lead), known, nothing.repeat(TILE)])
+        to = np.concatenate([waste.repeat(lead), _rows(target)[: end - begin]])
         transforming, bias = self.layers[layer]
         weights = transforming.result()
         unit, second = divmod(layer, 2)
         sums = _rows(slice_.sum)[np.arange(begin, end) % slice_.ring]
+        sums = np.concatenate([waste.repeat(lead), sums])
 
         def work(scratch: Array, counter: int) -> None:
             self.compiled.mrlift_winograd_convolve(
                 address(rows), address(weights), address(bias), self.channels,
-                slice_.stride - 1, end - begin, address(to),
-                slice_.above(begin) if second else None, slice_.stride,
+                slice_.stride - 1, len(to), address(to),
+                slice_.above(begin - lead) if second else None, slice_.stride,
                 address(self.head[0]), address(self.head[1]), self.shares[unit], unit == 0,
                 address(sums), address(scratch), counter,
             )  # fmt: skip
