@@ -32,13 +32,15 @@ class TestLoop:
         assert run.train()
         assert run.validate() > 0.2
 
-    def test_interrupted_and_resumed_is_bit_identical(self, tmp_path):
-        whole = run_in(tmp_path / "whole")
+    @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+    def test_interrupted_and_resumed_is_bit_identical(self, tmp_path, optimiser):
+        settings = recipe(optimiser=optimiser)
+        whole = run_in(tmp_path / "whole", settings)
         whole.train()
         calls = iter([False] * 4 + [True] * 9)
-        part = run_in(tmp_path / "part")
+        part = run_in(tmp_path / "part", settings)
         assert not part.train(stop=lambda: next(calls))
-        rest = run_in(tmp_path / "part", resume=True)
+        rest = run_in(tmp_path / "part", settings, resume=True)
         assert 0 < rest.step < rest.steps
         assert rest.train()
         assert torch.equal(weights(whole), weights(rest))

@@ -67,7 +67,7 @@ class DataConfig:
 class TrainingConfig:
     """Optimiser, schedule, budget."""
 
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    optimiser: Literal["adamw", "muon", "sgd"] = "adamw"
     learning_rate: float = 5e-4
     schedule: Literal["cosine", "steps"] = "cosine"  # to zero, or tenths of the rate
     warmup: float = 0.02  # cosine: share of the budget with a rising learning rate

@@ -30,6 +30,7 @@ from mrlift.training.config import NetworkConfig, Recipe, TrainingConfig
 from mrlift.training.curves import Curves
 from mrlift.training.growth import begin_from
 from mrlift.training.losses import Objective
+from mrlift.training.muon import MuonWithAdam
 from mrlift.training.patches import Image, PatchSampler
 from mrlift.training.store import SliceStore, facts
 
@@ -346,6 +347,8 @@ def _optimiser(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
+    if config.optimiser == "muon":
+        return MuonWithAdam(network, config.learning_rate, config.weight_decay)
     return torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )

@@ -1,0 +1,39 @@
+"""What more steps and Muon are worth for the same pixels: the smallest network, from interpolation.
+
+    python benchmarks/steps.py STORE 6e6 --json benchmarks/results/steps.json
+
+Each run sees the same number of LR pixels, by recipes/tiny-x2.toml but for the optimiser, its rate,
+and how many patches a step takes.
+"""
+
+from augmentation import arguments, gains, write
+
+from mrlift.training.store import SliceStore
+
+RUNS = [
+    ("adamw", 8e-4, 8),
+    ("adamw", 8e-4, 2),
+    ("adamw", 8e-4, 1),
+    ("adamw", 2e-3, 2),
+    ("adamw", 2e-3, 1),
+    ("muon", 3e-3, 8),
+    ("muon", 3e-3, 2),
+    ("muon", 3e-3, 1),
+    ("muon", 1e-2, 1),
+]
+
+
+def main() -> None:
+    """Run all and write what they gave."""
+    options = arguments(__doc__)
+    store, found = SliceStore(options.store), {}
+    for optimiser, rate, batch in RUNS:
+        changed = {"optimiser": optimiser, "learning_rate": rate, "batch": batch}
+        name = f"{optimiser}, rate {rate:g}, {batch} patches a step"
+        found[name] = gains(store, changed | {"lr_pixels": options.pixels, "seed": 1})["mean"]
+        print(name, f"{found[name]:+.3f} dB", flush=True)
+    write(options, found)
+
+
+if __name__ == "__main__":
+    main()
