@@ -84,8 +84,8 @@ def winograd_engine(weights: bytes, threads: int = 0) -> Engine:
 class _Buffers:
     """Two stacks of rows, of which a convolution reads one and writes the other.
 
-    Their last row stays zero, and so does what surrounds the slice's columns. The last but one takes
-    what is of no use.
+    Their last row stays zero, and so does what surrounds the slice's columns. The last but one
+    takes what is of no use.
     """
 
     def __init__(self, rows: int, stride: int, channels: int) -> None:
