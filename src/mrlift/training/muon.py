@@ -103,8 +103,11 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalised(matrix.T).T
     matrix = matrix / matrix.norm().clamp(min=torch.finfo(matrix.dtype).tiny)
-    squares, vectors = torch.linalg.eigh(matrix @ matrix.T)
-    whitening: Tensor = (vectors * (squares.clamp(min=0) + SMALLEST**2).rsqrt()) @ vectors.T
+    product = matrix @ matrix.T
+    # Added before, not after: where most of it has no gradient, LAPACK finds NaN as eigenvalues.
+    product.diagonal().add_(SMALLEST**2)
+    squares, vectors = torch.linalg.eigh(product)
+    whitening: Tensor = (vectors * squares.clamp(min=SMALLEST**2).rsqrt()) @ vectors.T
     return whitening @ matrix
 
 
