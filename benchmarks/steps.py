@@ -10,6 +10,7 @@ from augmentation import arguments, gains, write
 
 from mrlift.training.store import SliceStore
 
+MOMENTUM = 0.95  # of Muon
 RUNS = [
     ("adamw", 8e-4, 8),
     ("adamw", 8e-4, 2),
@@ -28,9 +29,10 @@ def main() -> None:
     options = arguments(__doc__)
     store, found = SliceStore(options.store), {}
     for optimiser, rate, batch in RUNS:
-        changed = {"optimiser": optimiser, "learning_rate": rate, "batch": batch}
+        changed = {"optimiser": optimiser, "momentum": MOMENTUM, "learning_rate": rate}
+        changed |= {"batch": batch, "lr_pixels": options.pixels, "seed": 1}
         name = f"{optimiser}, rate {rate:g}, {batch} patches a step"
-        found[name] = gains(store, changed | {"lr_pixels": options.pixels, "seed": 1})["mean"]
+        found[name] = gains(store, changed)["mean"]
         print(name, f"{found[name]:+.3f} dB", flush=True)
     write(options, found)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from laws import grids, scales
 
 import mrlift
-from mrlift.errors import ModelError
 from mrlift.inference.card import Card
+from mrlift.inference.choice import installed
 from mrlift.inference.engines import bicubic_engine
 from mrlift.inference.patches import upscale_slice
 from mrlift.resampling import bicubic_up
@@ -53,11 +53,13 @@ def test_the_shipped_network_in_patches_equals_the_whole_slice():
 
 
 def test_patches_are_rounded_as_the_slice():
-    """The engine winograd computes tiles; those of patches lie where those of the slice do."""
-    try:
-        model = mrlift.load_model("mrl-x4-bicubic", engine="winograd")
-    except ModelError as error:
-        pytest.skip(str(error))
+    """The engine winograd computes tiles; those of patches lie where those of the slice do.
+
+    With tiles that begin where a patch does, these weights differ by 9e-6.
+    """
+    if "winograd" not in installed():
+        pytest.skip("the engine winograd is not to be had here")
+    model = mrlift.load_model("mrl-x4-bicubic", engine="winograd")
     image = np.random.default_rng(0).random((90, 70), dtype=np.float32)
     whole = upscale_slice(image, model.engine, model.card)
     parts = upscale_slice(image, model.engine, model.card, core=47)

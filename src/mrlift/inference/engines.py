@@ -14,8 +14,8 @@ from mrlift.resampling import Grid, bicubic_up
 Slices = NDArray[np.float32]
 Engine = Callable[[Slices], Slices]
 
-# Rows and columns of results that winograd.c computes together. What is cut out of a slice at
-# multiples of it is rounded as in the slice.
+# Rows and columns of results that Winograd's F(6x6, 3x3) computes together. Where what is cut out
+# of a slice begins at a multiple of it, tiles lie where those of the slice do, and round alike.
 TILE = 6
 
 

@@ -13,11 +13,10 @@ import numpy as np
 
 from mrlift.errors import ModelError
 from mrlift.graph import Array, Parts, parts, read_graph
-from mrlift.inference.engines import Engine
+from mrlift.inference.engines import TILE, Engine
 from mrlift.inference.strips import Passage, Strip
 
 AREA = 2500  # LR samples of a strip: a tensor of 128 channels then takes 1.3 MB
-TILE = 6  # rows of a Winograd tile: F(6x6, 3x3)
 OFF = (
     "bf16_storage", "fp16_arithmetic", "fp16_packed", "fp16_storage",
     "int8_arithmetic", "int8_inference", "int8_packed", "int8_storage", "vulkan_compute",

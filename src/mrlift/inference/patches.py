@@ -57,7 +57,7 @@ def _region(
 ) -> Slices:
     """The SR of a part of a slice that was mirrored by `card.padding`, from patches of it.
 
-    `reach` is how many samples around the part the network sees, as far as there are any.
+    `reach` is how many samples around the part the network sees at least, as far as there are any.
     """
     pad, halo, scale = card.padding, card.receptive_field, card.scale
     above, left_of = (_at_tile(at + pad - reach) for at in (part.top, part.left))
@@ -87,7 +87,7 @@ def _region(
 
 
 def _at_tile(sample: int) -> int:
-    """The last beginning of a tile up to a sample: patches are rounded as the slice is then."""
+    """The last beginning of a tile up to a sample: tiles of patches lie as those of the slice."""
     return max(0, sample) // TILE * TILE
 
 

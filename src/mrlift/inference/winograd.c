@@ -201,6 +201,7 @@ static void tile_out(const float *products, long point, int k, int some, int cha
 }
 
 /* out = relu(convolution) of `rows` rows. `in` are these, one more above and below, and six of zeros.
+ * Rows of `out` and `sum` that are of no use may all be the same one.
  * `weights` are (points, kernels / PANEL, channels, PANEL), transformed.
  *
  * With `slice` it is the second convolution of a unit: U_0 is added, which gives U_i, and `sum` grows

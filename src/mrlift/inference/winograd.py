@@ -198,8 +198,9 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
         source, target = buffers.stacks[layer % 2], buffers.stacks[(layer + 1) % 2]
         made = strip.end[layer] - strip.begin[layer]
         begin, end = strip.begin[layer + 1], strip.end[layer + 1]
-        # Tiles lie alike however a slice is cut, hence those of the first strip begin above it.
-        lead = 0 if strip.begin[0] else (layer + 1 - (self.units - 1)) % TILE
+        # Tiles lie alike however a slice is cut: where `strips` has the later strips begin, which
+        # for those of the first one is above the slice.
+        lead = (begin + layer + 2 - self.units) % TILE
         # The rows of `above` are the two before those of `source`; zeros lie around the slice.
         known = np.concatenate([_rows(above), _rows(source)[:made]])
         known = known[2 - strip.top :][: end - begin + 2]

@@ -30,7 +30,7 @@ from mrlift.training.config import NetworkConfig, Recipe, TrainingConfig
 from mrlift.training.curves import Curves
 from mrlift.training.growth import begin_from
 from mrlift.training.losses import Objective
-from mrlift.training.muon import MuonWithAdam
+from mrlift.training.muon import Muon
 from mrlift.training.patches import Image, PatchSampler
 from mrlift.training.store import SliceStore, facts
 
@@ -148,7 +148,7 @@ class Run:
             Whether the recipe's budget is spent.
 
         Raises:
-            DivergenceError: loss or gradient are not finite.
+            DivergenceError: loss, gradient or weights are not finite.
         """
         began = saved = shown = time.monotonic()
         first = self.step
@@ -209,7 +209,7 @@ class Run:
         """One step, without saving; returns loss and gradient norm.
 
         Raises:
-            DivergenceError: one of them is not finite.
+            DivergenceError: one of them, or a weight after the step, is not finite.
         """
         config = self.recipe.training
         rate = learning_rate(config, (self.step + 1) / self.steps)
@@ -226,18 +226,27 @@ class Run:
         limit = (config.clip / rate if config.clip_by_rate else config.clip) or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit).item()
         value = loss.item()
-        if not (math.isfinite(norm) and math.isfinite(value)):
+        if not (math.isfinite(norm) and math.isfinite(value) and self._move()):
             raise DivergenceError(
-                f"Loss or gradient stopped being finite at step {self.step}. The checkpoint in "
-                f"{self.folder} is from before; lower training.learning_rate and resume from it."
+                f"Loss, gradient or weights stopped being finite at step {self.step}. The "
+                f"checkpoint in {self.folder} is from before; lower training.learning_rate and "
+                "resume from it."
             )
-        self.optimiser.step()
         self.step += 1
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for mean, current in _pairs(self.average, self.network):
                 mean.lerp_(current, 1 - decay)
         return value, norm
+
+    def _move(self) -> bool:
+        """Have the optimiser move the weights; whether they are finite then."""
+        try:
+            self.optimiser.step()
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # of `Muon`
+            return False
+        norms = torch._foreach_norm(list(self.network.parameters()))
+        return bool(torch.stack(norms).isfinite().all())
 
     def _row(self, seen: list[tuple[float, float]], speed: float) -> Row:
         """Where the run is: means of loss and gradient norm since the last row, speed, rest."""
@@ -348,7 +357,12 @@ def _optimiser(network: torch.nn.Module, config: TrainingConfig) -> torch.optim.
             weight_decay=config.weight_decay,
         )
     if config.optimiser == "muon":
-        return MuonWithAdam(network, config.learning_rate, config.weight_decay)
+        return Muon(
+            network,
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
     return torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )

@@ -4,8 +4,7 @@ Sources: K. Jordan et al., "Muon: an optimizer for hidden layers in neural netwo
 length of a step is that of J. Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,88 +13,57 @@ LENGTH = 0.2  # root mean square of a step at rate 1, about that of Adam
 SMALLEST = 1e-3  # singular values below, of a matrix of norm 1, are not brought up to 1
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.AdamW):
     """Moves each kernel along the nearest semi-orthogonal matrix of its momentum.
 
     The momentum of a kernel (out, in, k, k), taken as a matrix (out, in*k*k), is U S V^T; the step
-    is U V^T. Directions that the gradients seldom point to are learned as fast as the others.
+    is U V^T. Directions that the gradients seldom point to are learned as fast as the others. So
+    move the kernels with several channels at both ends; AdamW moves all other weights.
 
     `torch.optim.Muon` takes matrices alone, and finds U V^T by products in bfloat16, which take
     most of the time on a CPU. Here it comes from the eigenvectors of the (out, out) product.
 
     Args:
-        params: kernels, each with two dimensions or more.
-        lr: rate; with `LENGTH` that of Adam suits.
-        momentum: decay of the mean gradient, used as Nesterov does.
-        weight_decay: as in AdamW.
+        network: whose weights are to be moved.
+        lr: rate of all; with `LENGTH` that of Adam suits the kernels.
+        momentum: decay of the kernels' mean gradient, used as Nesterov does.
+        weight_decay: of all, as in AdamW.
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self, network: nn.Module, *, lr: float, momentum: float, weight_decay: float
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        weights = list(network.parameters())
+        groups = [
+            {"params": [w for w in weights if _joins_stacks(w)]},
+            {"params": [w for w in weights if not _joins_stacks(w)]},
+        ]
+        super().__init__(groups, lr=lr, weight_decay=weight_decay, fused=True)
+        self.momentum = momentum
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move the kernels that have gradients."""
-        assert closure is None
-        for group in self.param_groups:
-            momentum, rate = group["momentum"], group["lr"]
-            for kernel in group["params"]:
-                if kernel.grad is None:
-                    continue
-                state = self.state[kernel]
-                mean = state.setdefault("mean", torch.zeros_like(kernel))
-                mean.lerp_(kernel.grad, 1 - momentum)
-                ahead = kernel.grad.lerp(mean, momentum)
-                way = orthogonalised(ahead.flatten(1))
-                kernel.mul_(1 - rate * group["weight_decay"])
-                kernel.add_(way.reshape_as(kernel), alpha=-rate * LENGTH * max(way.shape) ** 0.5)
+        """Move all weights; the kernels' gradients are gone then.
 
-
-class MuonWithAdam(torch.optim.Optimizer):
-    """`Muon` for kernels between stacks of channels, AdamW for all other weights, as one.
-
-    The first and the last layer, which have one image at an end, and biases are for AdamW.
-
-    Args:
-        network: whose weights are to be moved.
-        lr: rate of both.
-        weight_decay: of both.
-    """
-
-    def __init__(self, network: nn.Module, lr: float, weight_decay: float) -> None:
-        kernels = [p for p in network.parameters() if _joins_stacks(p)]
-        others = [p for p in network.parameters() if not _joins_stacks(p)]
-        self._parts = (
-            Muon(kernels, lr, weight_decay=weight_decay),
-            torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay, fused=True),
-        )
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """Those of both."""
-        return [group for part in self._parts for group in part.param_groups]
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
-        for part in self._parts:
-            part.zero_grad(set_to_none)
-
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move all weights."""
-        assert closure is None
-        for part in self._parts:
-            part.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """What both have learned of the gradients."""
-        return {"parts": [part.state_dict() for part in self._parts]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        for part, state in zip(self._parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
+        Raises:
+            torch.linalg.LinAlgError: a momentum has no eigenvectors that LAPACK finds.
+        """
+        kernels = self.param_groups[0]
+        for kernel in kernels["params"]:
+            if kernel.grad is None:
+                continue
+            state = self.state[kernel]
+            if not state:  # AdamW asks all states for their steps when it is resumed
+                state |= {"step": torch.zeros(()), "mean": torch.zeros_like(kernel)}
+            state["step"] += 1
+            state["mean"].lerp_(kernel.grad, 1 - self.momentum)
+            ahead = kernel.grad.lerp(state["mean"], self.momentum)
+            way = orthogonalised(ahead.flatten(1))
+            kernel.mul_(1 - kernels["lr"] * kernels["weight_decay"])
+            length = kernels["lr"] * LENGTH * max(way.shape) ** 0.5
+            kernel.add_(way.reshape_as(kernel), alpha=-length)
+            kernel.grad = None  # AdamW leaves what has none alone
+        super().step(closure)
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
