@@ -1,6 +1,6 @@
 """What more steps and Muon are worth for the same pixels: the smallest network, from interpolation.
 
-    python benchmarks/steps.py STORE 6e6 --json benchmarks/results/steps.json
+    python benchmarks/steps.py STORE 3e6 --json benchmarks/results/steps.json
 
 Each run sees the same number of LR pixels, by recipes/tiny-x2.toml but for the optimiser, its rate,
 and how many patches a step takes.
@@ -20,7 +20,6 @@ RUNS = [
     ("muon", 3e-3, 8),
     ("muon", 3e-3, 2),
     ("muon", 3e-3, 1),
-    ("muon", 1e-2, 1),
 ]
 
 

@@ -17,7 +17,7 @@ from mrlift.training.muon import LENGTH, Muon, orthogonalised  # noqa: E402
 sides = st.integers(1, 12)
 
 
-@given(sides, sides, st.integers(0, 999), st.floats(-12, 12))
+@given(sides, sides, st.integers(0, 999), st.floats(-2, 12))
 def test_all_directions_become_equally_long(rows, columns, seed, power):
     """The nearest semi-orthogonal matrix: U V^T, whatever the length of the matrix."""
     generator = torch.Generator().manual_seed(seed)
@@ -29,8 +29,10 @@ def test_all_directions_become_equally_long(rows, columns, seed, power):
     torch.testing.assert_close(way, u @ vt, atol=2e-4, rtol=0)
 
 
-def test_of_nothing_comes_nothing():
-    assert (orthogonalised(torch.zeros(4, 9)) == 0).all()
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-24, 1e-19, 1e-15])
+def test_of_next_to_nothing_comes_next_to_nothing(size):
+    """Momentum that only fades: squares of it may be too small for a number."""
+    assert orthogonalised(size * torch.randn(4, 9)).abs().max() < 1e-3
 
 
 def test_what_is_lost_in_rounding_is_not_brought_up():

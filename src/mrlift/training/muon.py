@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 LENGTH = 0.2  # root mean square of a step at rate 1, about that of Adam
 SMALLEST = 1e-3  # singular values below, of a matrix of norm 1, are not brought up to 1
+NOTHING = 1e-7  # norm of a momentum without gradients for a while, as in torch.optim.Muon
 
 
 class Muon(torch.optim.AdamW):
@@ -67,10 +68,13 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """U V^T of a matrix (m, n) = U S V^T; what is too small of S stays smaller than 1."""
+    """U V^T of a matrix (m, n) = U S V^T; what is too small of S stays smaller than 1.
+
+    So does all of it where the matrix is next to nothing, as where a unit has fallen silent.
+    """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalised(matrix.T).T
-    matrix = matrix / matrix.norm().clamp(min=torch.finfo(matrix.dtype).tiny)
+    matrix = matrix / (matrix.norm() + NOTHING)
     product = matrix @ matrix.T
     # Added before, not after: where most of it has no gradient, LAPACK finds NaN as eigenvalues.
     product.diagonal().add_(SMALLEST**2)
