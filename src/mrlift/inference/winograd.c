@@ -12,6 +12,7 @@
  * Compiled for AVX2 with FMA and for AVX-512, whose vectors are twice as long.
  */
 #include <immintrin.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -100,9 +101,9 @@ inlined void transform_back(const vec *m, vec *o) {
     o[5] = m[7] + d1 + d2 * all(32.0f) + d3 * all(0.03125f);
 }
 
-/* A tile of all channels: `in` are its eight rows from its first column on. */
-static void tile_in(const float *const *in, int channels, float *out) {
-    const long point = (long)TILES * channels + PAD;
+/* A tile of all channels: `in` are its eight rows from its first column on; `out` at its points, so
+ * many numbers apart. */
+static void tile_in(const float *const *in, int channels, long point, float *out) {
     for (int c = 0; c < channels; c += LANES) {
         vec half[SIDE][SIDE], line[SIDE], result[SIDE];
         for (int j = 0; j < SIDE; j++) {
@@ -159,9 +160,10 @@ void mrlift_winograd_head(const float *slice, const float *weights, const float 
             }
 }
 
-/* What is done with a tile of results. */
+/* What is done with a tile of results; none becomes smaller than `least`. */
 struct result {
     const float *bias;
+    float least;
     float *const *out;
     const float *slice, *head_weights, *head_bias;
     long stride;
@@ -194,7 +196,7 @@ static void tile_out(const float *products, long point, int k, int some, int cha
                     const vec before = to->first ? all(0.0f) : load(s);
                     store(s, fma(all(to->share), v, before));
                 }
-                store(to->out[row + i] + at, larger(v, all(0.0f)));
+                store(to->out[row + i] + at, larger(v, all(to->least)));
             }
         }
     }
@@ -212,7 +214,7 @@ void mrlift_winograd_convolve(const float *const *in, const float *weights, cons
                               const float *slice, long stride, const float *head_weights,
                               const float *head_bias, float share, int first, float *const *sum,
                               float *scratch, atomic_long *next) {
-    const struct result to = {bias, out, slice, head_weights, head_bias, stride, share, first, sum};
+    const struct result to = {bias, 0.0f, out, slice, head_weights, head_bias, stride, share, first, sum};
     const long across = (width + TILE - 1) / TILE, down = (rows + TILE - 1) / TILE;
     const int kernels = channels < KERNELS ? channels : KERNELS;
     const long in_point = (long)TILES * channels + PAD, out_point = (long)TILES * kernels + PAD;
@@ -223,7 +225,7 @@ void mrlift_winograd_convolve(const float *const *in, const float *weights, cons
             const float *begin[SIDE];
             const long row = (from + t) / across * TILE, column = (from + t) % across * TILE;
             for (int i = 0; i < SIDE; i++) begin[i] = in[row + i] + column * channels;
-            tile_in(begin, channels, scratch + t * channels);
+            tile_in(begin, channels, in_point, scratch + t * channels);
         }
         for (int k = 0; k < channels; k += kernels) {
             for (int p = 0; p < POINTS; p++)
@@ -267,5 +269,177 @@ void mrlift_winograd_deconvolve(const float *const *sum, const float *slice, lon
                     for (int j = 0; j < kernel; j++)
                         o[i * across + j] += from[i * kernel + j] + x * of_slice[i * kernel + j];
             }
+        }
+}
+
+/* For training: whole images (count, height, width, channels), beyond which all is zero. */
+struct images {
+    int channels;
+    long count, height, width;
+};
+
+inlined long tiles_across(const struct images *of) { return (of->width + TILE - 1) / TILE; }
+inlined long tiles_down(const struct images *of) { return (of->height + TILE - 1) / TILE; }
+
+/* Where tile `t` begins: the address of its image, row and column. */
+inlined long tile_at(const struct images *of, long t, long *row, long *column) {
+    const long across = tiles_across(of), down = tiles_down(of);
+    *row = t / across % down * TILE;
+    *column = t % across * TILE;
+    return t / across / down * of->height * of->width * of->channels;
+}
+
+/* `side` rows and columns of an image from `row` and `column` on, with zeros outside of it. */
+static void cut_out(const float *image, const struct images *of, long row, long column, int side, float *to) {
+    const int channels = of->channels;
+    for (long r = row; r < row + side; r++)
+        for (long c = column; c < column + side; c++, to += channels)
+            if (r < 0 || c < 0 || r >= of->height || c >= of->width)
+                for (int k = 0; k < channels; k += LANES) store(to + k, all(0.0f));
+            else
+                for (int k = 0; k < channels; k += LANES)
+                    store(to + k, load(image + (r * of->width + c) * channels + k));
+}
+
+/* Numbers of memory that a thread needs for images. */
+long mrlift_winograd_images_scratch(int channels) {
+    return mrlift_winograd_scratch(channels) + SIDE * SIDE * channels;
+}
+
+/* out = convolution of images; weights as above. */
+void mrlift_winograd_images(const float *in, const float *weights, const float *bias, int channels,
+                            long count, long height, long width, float *out, float *scratch,
+                            atomic_long *next) {
+    const struct images of = {channels, count, height, width};
+    const int kernels = channels < KERNELS ? channels : KERNELS;
+    const long in_point = (long)TILES * channels + PAD, out_point = (long)TILES * kernels + PAD;
+    const long tiles = count * tiles_down(&of) * tiles_across(&of);
+    float *products = scratch + POINTS * in_point, *tile = products + POINTS * out_point;
+    const float *begin[SIDE];
+    for (int i = 0; i < SIDE; i++) begin[i] = tile + (long)i * SIDE * channels;
+    for (long from; (from = TILES * atomic_fetch_add(next, 1)) < tiles;) {
+        const long some = tiles - from < TILES ? tiles - from : TILES;
+        long row, column;
+        for (long t = 0; t < some; t++) {
+            const float *image = in + tile_at(&of, from + t, &row, &column);
+            cut_out(image, &of, row - 1, column - 1, SIDE, tile);
+            tile_in(begin, channels, in_point, scratch + t * channels);
+        }
+        for (int k = 0; k < channels; k += kernels) {
+            for (int p = 0; p < POINTS; p++)
+                for (int c = 0; c < kernels; c += PANEL) {
+                    const float *panel = weights + ((long)p * channels + k + c) * channels;
+                    for (long t = 0; t < some; t += ROWS)
+                        product(scratch + p * in_point + t * channels, channels, panel, channels,
+                                products + p * out_point + t * kernels + c, kernels);
+                }
+            for (long t = 0; t < some; t++) {
+                float *image = out + tile_at(&of, from + t, &row, &column), *rows[TILE];
+                for (int i = 0; i < TILE; i++) rows[i] = image + (row + i) * width * channels;
+                const struct result to = {bias, -INFINITY, rows};
+                tile_out(products + t * kernels, out_point, k, kernels, channels, 0, column,
+                         height - row < TILE ? height - row : TILE,
+                         width - column < TILE ? width - column : TILE, &to);
+            }
+        }
+    }
+}
+
+/* The adjoint of transform_back: what six results were made of. */
+inlined void transform_results(const vec *o, vec *m) {
+    vec even = o[0] + o[2] + o[4], odd = o[1] + o[3] + o[5];
+    m[0] = o[0];
+    m[1] = even + odd;
+    m[2] = even - odd;
+    even = o[0] + o[2] * all(4.0f) + o[4] * all(16.0f);
+    odd = o[1] * all(2.0f) + o[3] * all(8.0f) + o[5] * all(32.0f);
+    m[3] = even + odd;
+    m[4] = even - odd;
+    even = o[0] + o[2] * all(0.25f) + o[4] * all(0.0625f);
+    odd = o[1] * all(0.5f) + o[3] * all(0.125f) + o[5] * all(0.03125f);
+    m[5] = even + odd;
+    m[6] = even - odd;
+    m[7] = o[5];
+}
+
+/* A tile of 6x6 results (TILE * TILE, channels) at its points. */
+static void tile_of_results(const float *in, int channels, long point, float *out) {
+    for (int c = 0; c < channels; c += LANES) {
+        vec half[SIDE][TILE], line[TILE], result[SIDE];
+        for (int j = 0; j < TILE; j++) {
+            for (int i = 0; i < TILE; i++) line[i] = load(in + (i * TILE + j) * channels + c);
+            transform_results(line, result);
+            for (int i = 0; i < SIDE; i++) half[i][j] = result[i];
+        }
+        for (int i = 0; i < SIDE; i++) {
+            transform_results(half[i], result);
+            for (int j = 0; j < SIDE; j++) store(out + (i * SIDE + j) * point + c, result[j]);
+        }
+    }
+}
+
+/* What the gradient of the kernels is a product of: the images `in`, and `back`, the gradient of what
+ * became of them; both (POINTS, tiles, channels), `point` numbers between points. */
+void mrlift_winograd_points(const float *in, const float *back, int channels, long count, long height,
+                            long width, long point, float *of_in, float *of_back, float *scratch,
+                            atomic_long *next) {
+    const struct images of = {channels, count, height, width};
+    const float *begin[SIDE];
+    for (int i = 0; i < SIDE; i++) begin[i] = scratch + (long)i * SIDE * channels;
+    for (long t; (t = atomic_fetch_add(next, 1)) < count * tiles_down(&of) * tiles_across(&of);) {
+        long row, column;
+        const long image = tile_at(&of, t, &row, &column);
+        cut_out(in + image, &of, row - 1, column - 1, SIDE, scratch);
+        tile_in(begin, channels, point, of_in + t * channels);
+        cut_out(back + image, &of, row, column, TILE, scratch);
+        tile_of_results(scratch, channels, point, of_back + t * channels);
+    }
+}
+
+/* out (ROWS, PANEL) = a^T b: a (depth, ROWS), b (depth, PANEL), rows of both `apart`, of out too. */
+inlined void product_of_columns(const float *a, const float *b, long depth, long apart, float *out) {
+    vec sums[ROWS][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++) sums[r][0] = sums[r][1] = all(0.0f);
+    for (long k = 0; k < depth; k++, a += apart, b += apart) {
+        const vec left = load(b), right = load(b + LANES);
+#pragma GCC unroll 16
+        for (int r = 0; r < ROWS; r++) {
+            const vec factor = all(a[r]);
+            sums[r][0] = fma(factor, left, sums[r][0]);
+            sums[r][1] = fma(factor, right, sums[r][1]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++) {
+        store(out + r * apart, sums[r][0]);
+        store(out + r * apart + LANES, sums[r][1]);
+    }
+}
+
+/* The gradient of the kernels at the points, (POINTS, rows, channels): of kernels times of channels of
+ * the images, and some rows of no use that fill up a multiple of ROWS. So many numbers may be read
+ * behind `of_back`. */
+void mrlift_winograd_gradient(const float *of_in, const float *of_back, int channels, long tiles,
+                              long point, long rows, float *gradient, atomic_long *next) {
+    for (long p; (p = atomic_fetch_add(next, 1)) < POINTS;)
+        for (int c = 0; c < channels; c += PANEL)
+            for (long r = 0; r < rows; r += ROWS)
+                product_of_columns(of_back + p * point + r, of_in + p * point + c, tiles, channels,
+                                   gradient + (p * rows + r) * channels + c);
+}
+
+/* The adjoint of mrlift_winograd_kernels: `taps` (channels, 9, channels) of (POINTS, rows, channels). */
+void mrlift_winograd_taps(const float *matrix, const float *points, int channels, long rows,
+                          float *taps, atomic_long *next) {
+    for (long r; (r = atomic_fetch_add(next, 1)) < channels;)
+        for (int c = 0; c < channels; c += LANES) {
+            vec sums[9];
+            for (int k = 0; k < 9; k++) sums[k] = all(0.0f);
+            for (int p = 0; p < POINTS; p++) {
+                const vec v = load(points + (p * rows + r) * channels + c);
+                for (int k = 0; k < 9; k++) sums[k] = fma(v, all(matrix[p * 9 + k]), sums[k]);
+            }
+            for (int k = 0; k < 9; k++) store(taps + (r * 9 + k) * channels + c, sums[k]);
         }
 }

@@ -52,7 +52,19 @@ def library() -> ctypes.CDLL | None:
     loaded.mrlift_winograd_deconvolve.argtypes = [
         *(at, at, long, at, at, whole, long, long, whole, whole, long, at, at),
     ]
+    loaded.mrlift_winograd_images_scratch.restype = long
+    loaded.mrlift_winograd_images.argtypes = [at, at, at, whole, long, long, long, at, at, at]
+    loaded.mrlift_winograd_points.argtypes = [
+        *(at, at, whole, long, long, long, long, at, at, at, at),
+    ]
+    loaded.mrlift_winograd_gradient.argtypes = [at, at, whole, long, long, long, at, at]
+    loaded.mrlift_winograd_taps.argtypes = [at, at, whole, long, at, at]
     return loaded
+
+
+def divides(channels: int) -> bool:
+    """Whether so many channels can be computed."""
+    return channels % BLOCK == 0 and (channels <= 64 or channels % 64 == 0)
 
 
 def winograd_engine(weights: bytes, threads: int = 0) -> Engine:
@@ -73,7 +85,7 @@ def winograd_engine(weights: bytes, threads: int = 0) -> Engine:
         )
     network = parts(read_graph(weights))
     channels = len(network.head[1])
-    if channels % BLOCK or (channels > 64 and channels % 64):
+    if not divides(channels):
         raise ModelError(
             f"The engine winograd runs networks of {BLOCK} channels or a multiple of 64; this one "
             f"has {channels}."

@@ -33,6 +33,7 @@ from mrlift.training.losses import Objective
 from mrlift.training.muon import Muon
 from mrlift.training.patches import Image, PatchSampler
 from mrlift.training.store import SliceStore, facts
+from mrlift.training.winograd import quicken
 
 VALIDATION_SLICES = 12
 TRIAL = 5  # seconds between two calls of `progress`
@@ -111,6 +112,8 @@ class Run:
         if start is not None and not resume:
             self.facts["start"] = _start_from(network, start)
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == "cpu":
+            quicken(network)
         self.network = network
         self.average = copy.deepcopy(network).requires_grad_(False)
         objective = Objective(network, recipe.training.loss)
