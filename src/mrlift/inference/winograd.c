@@ -306,7 +306,61 @@ long mrlift_winograd_images_scratch(int channels) {
     return mrlift_winograd_scratch(channels) + SIDE * SIDE * channels;
 }
 
-/* out = convolution of images; weights as above. */
+/* Numbers between the points of kernels for images: 2^n would fall into the same lines of the cache. */
+inlined long kernel_point(int channels) { return (long)channels * channels + PAD; }
+
+/* Numbers of memory that kernels at their points take. */
+long mrlift_winograd_kernels_size(int channels) { return POINTS * kernel_point(channels); }
+
+/* G of F(6, 3): three taps at eight points. */
+inlined void transform_taps(const vec *g, vec *m) {
+    const vec outer = g[0] + g[2], fourth = g[0] + g[2] * all(4.0f), half = g[0] * all(4.0f) + g[2];
+    m[0] = g[0];
+    m[1] = (outer + g[1]) * all(-2.0f / 9);
+    m[2] = (outer - g[1]) * all(-2.0f / 9);
+    m[3] = (fourth + g[1] * all(2.0f)) * all(1.0f / 90);
+    m[4] = (fourth - g[1] * all(2.0f)) * all(1.0f / 90);
+    m[5] = (half + g[1] * all(2.0f)) * all(8.0f / 45);
+    m[6] = (half - g[1] * all(2.0f)) * all(8.0f / 45);
+    m[7] = g[2];
+}
+
+/* Its adjoint. */
+inlined void transform_taps_back(const vec *m, vec *g) {
+    const vec s1 = (m[1] + m[2]) * all(-2.0f / 9), d1 = (m[1] - m[2]) * all(-2.0f / 9);
+    const vec s2 = (m[3] + m[4]) * all(1.0f / 90), d2 = (m[3] - m[4]) * all(2.0f / 90);
+    const vec s3 = (m[5] + m[6]) * all(8.0f / 45), d3 = (m[5] - m[6]) * all(16.0f / 45);
+    g[0] = m[0] + s1 + s2 + s3 * all(4.0f);
+    g[1] = d1 + d2 + d3;
+    g[2] = m[7] + s1 + s2 * all(4.0f) + s3;
+}
+
+/* Kernels for images at their points: (points, kernels / PANEL, channels, PANEL), of `taps` (channels,
+ * 9, kernels), or of those in reverse order. */
+void mrlift_winograd_image_kernels(const float *taps, int channels, int reverse, float *points,
+                                   atomic_long *next) {
+    const long point = kernel_point(channels);
+    for (long panel; (panel = atomic_fetch_add(next, 1)) < channels / PANEL;)
+        for (int at = 0; at < channels * PANEL; at += LANES) { /* whole lines of memory in a row */
+            float *to = points + panel * channels * PANEL + at;
+            const float *from = taps + (long)(at / PANEL) * 9 * channels + panel * PANEL + at % PANEL;
+            vec half[SIDE][3], line[3], result[SIDE];
+            for (int j = 0; j < 3; j++) {
+                for (int i = 0; i < 3; i++) {
+                    const int tap = i * 3 + j;
+                    line[i] = load(from + (long)(reverse ? 8 - tap : tap) * channels);
+                }
+                transform_taps(line, result);
+                for (int i = 0; i < SIDE; i++) half[i][j] = result[i];
+            }
+            for (int i = 0; i < SIDE; i++) {
+                transform_taps(half[i], result);
+                for (int j = 0; j < SIDE; j++) store(to + (i * SIDE + j) * point, result[j]);
+            }
+        }
+}
+
+/* out = convolution of images; weights from mrlift_winograd_image_kernels. */
 void mrlift_winograd_images(const float *in, const float *weights, const float *bias, int channels,
                             long count, long height, long width, float *out, float *scratch,
                             atomic_long *next) {
@@ -328,7 +382,7 @@ void mrlift_winograd_images(const float *in, const float *weights, const float *
         for (int k = 0; k < channels; k += kernels) {
             for (int p = 0; p < POINTS; p++)
                 for (int c = 0; c < kernels; c += PANEL) {
-                    const float *panel = weights + ((long)p * channels + k + c) * channels;
+                    const float *panel = weights + p * kernel_point(channels) + (k + c) * channels;
                     for (long t = 0; t < some; t += ROWS)
                         product(scratch + p * in_point + t * channels, channels, panel, channels,
                                 products + p * out_point + t * kernels + c, kernels);
@@ -429,17 +483,22 @@ void mrlift_winograd_gradient(const float *of_in, const float *of_back, int chan
                                    gradient + (p * rows + r) * channels + c);
 }
 
-/* The adjoint of mrlift_winograd_kernels: `taps` (channels, 9, channels) of (POINTS, rows, channels). */
-void mrlift_winograd_taps(const float *matrix, const float *points, int channels, long rows,
-                          float *taps, atomic_long *next) {
+/* The gradient of the taps, (channels, 9, channels), of that at the points, (POINTS, rows, channels). */
+void mrlift_winograd_taps(const float *points, int channels, long rows, float *taps,
+                          atomic_long *next) {
     for (long r; (r = atomic_fetch_add(next, 1)) < channels;)
         for (int c = 0; c < channels; c += LANES) {
-            vec sums[9];
-            for (int k = 0; k < 9; k++) sums[k] = all(0.0f);
-            for (int p = 0; p < POINTS; p++) {
-                const vec v = load(points + (p * rows + r) * channels + c);
-                for (int k = 0; k < 9; k++) sums[k] = fma(v, all(matrix[p * 9 + k]), sums[k]);
+            vec half[3][SIDE], line[SIDE], result[3];
+            for (int j = 0; j < SIDE; j++) {
+                for (int i = 0; i < SIDE; i++)
+                    line[i] = load(points + ((i * SIDE + j) * rows + r) * channels + c);
+                transform_taps_back(line, result);
+                for (int i = 0; i < 3; i++) half[i][j] = result[i];
             }
-            for (int k = 0; k < 9; k++) store(taps + (r * 9 + k) * channels + c, sums[k]);
+            for (int i = 0; i < 3; i++) {
+                transform_taps_back(half[i], result);
+                for (int j = 0; j < 3; j++)
+                    store(taps + (r * 9 + i * 3 + j) * channels + c, result[j]);
+            }
         }
 }

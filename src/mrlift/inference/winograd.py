@@ -58,7 +58,9 @@ def library() -> ctypes.CDLL | None:
         *(at, at, whole, long, long, long, long, at, at, at, at),
     ]
     loaded.mrlift_winograd_gradient.argtypes = [at, at, whole, long, long, long, at, at]
-    loaded.mrlift_winograd_taps.argtypes = [at, at, whole, long, at, at]
+    loaded.mrlift_winograd_taps.argtypes = [at, whole, long, at, at]
+    loaded.mrlift_winograd_kernels_size.restype = long
+    loaded.mrlift_winograd_image_kernels.argtypes = [at, whole, whole, at, at]
     return loaded
 
 

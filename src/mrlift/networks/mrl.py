@@ -141,7 +141,7 @@ class MRL(nn.Module):
         )
 
     def _each_deconvolved(self, x: Tensor) -> Tensor:
-        """All y_i (b, N, H, W): f_dec as a 1x1 convolution to k*k taps that are then added up.
+        """All y_i (b, N, H, W): f_dec as a matrix product to k*k taps that are then added up.
 
         A training step takes a fifth less time than with N transposed convolutions, which PyTorch
         computes without oneDNN on a CPU. In mixed precision what is read from x itself stays in
@@ -155,10 +155,10 @@ class MRL(nn.Module):
             )
         if torch.is_autocast_enabled(device):
             u_0 = u_0.to(torch.get_autocast_dtype(device))
-        taps = self.deconv.weight[:-1].flatten(1).t()[:, :, None, None]
+        taps = self.deconv.weight[:-1].flatten(1).t()  # (k*k, c)
         y = [
             nn.functional.fold(
-                nn.functional.conv2d(u, taps).flatten(2),
+                taps @ u.flatten(2),
                 of_x.shape[2:],
                 kernel,
                 padding=self._padding,

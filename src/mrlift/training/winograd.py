@@ -7,6 +7,7 @@ largest error is about 1e-5 of the largest result, that of direct convolutions 1
 """
 
 import ctypes
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -15,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mrlift.inference.winograd import divides, kernel_transform, library
+from mrlift.inference.winograd import divides, library
 
 SIDE, TILE = 8, 6  # samples and results of a tile
+_kept = threading.local()
 PAD = 16  # numbers between points, which would else fall into the same lines of the cache
 
 
@@ -73,29 +75,36 @@ class _Convolution(torch.autograd.Function):
         gradient = _channels_last(gradients[0])
         needed, of_kernels, of_bias = ctx.needs_input_grad
         return (
-            _convolved(gradient, kernels.flip(2, 3).transpose(0, 1), None) if needed else None,
+            _convolved(gradient, kernels, None) if needed else None,
             _kernel_gradient(images, gradient) if of_kernels else None,
             gradient.sum((0, 2, 3)) if of_bias else None,
         )
 
 
 def _convolved(images: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution plus bias or, without one, its adjoint: turned kernels, from out to in."""
     compiled = _library()
     batch, channels, height, width = images.shape
-    panel = compiled.mrlift_winograd_panel()
-    taps = kernels.reshape(-1, panel, channels, 9).permute(3, 0, 2, 1).reshape(9, -1)
-    points = _transform() @ taps
+    taps = kernels.permute(0, 2, 3, 1) if bias is None else kernels.permute(1, 2, 3, 0)
+    taps = taps.contiguous()
+    points = _memory("points", compiled.mrlift_winograd_kernels_size(channels))
     out = torch.empty_like(images)
     added = torch.zeros(channels) if bias is None else bias
 
-    def work(counter: int) -> None:
-        scratch = torch.empty(compiled.mrlift_winograd_images_scratch(channels))
+    def transform(counter: int) -> None:
+        compiled.mrlift_winograd_image_kernels(
+            taps.data_ptr(), channels, bias is None, points.data_ptr(), counter
+        )
+
+    def convolve(counter: int) -> None:
+        scratch = _memory("scratch", compiled.mrlift_winograd_images_scratch(channels))
         compiled.mrlift_winograd_images(
             images.data_ptr(), points.data_ptr(), added.data_ptr(), channels, batch, height, width,
             out.data_ptr(), scratch.data_ptr(), counter,
         )  # fmt: skip
 
-    _share(work)
+    _share(transform)
+    _share(convolve)
     return out
 
 
@@ -106,12 +115,13 @@ def _kernel_gradient(images: Tensor, gradient: Tensor) -> Tensor:
     tiles = batch * -(-height // TILE) * -(-width // TILE)
     behind = compiled.mrlift_winograd_behind()
     point = tiles * channels + PAD
-    of_images, of_gradient = torch.empty(SIDE**2 * point), torch.zeros(SIDE**2 * point + behind)
+    of_images = _memory("images", SIDE**2 * point)
+    of_gradient = _memory("gradient", SIDE**2 * point + behind)
     rows = -(-channels // behind) * behind
-    at_points = torch.empty(SIDE**2, rows, channels)
+    at_points = _memory("points", SIDE**2 * rows * channels)
 
     def transform(counter: int) -> None:
-        scratch = torch.empty(SIDE**2 * channels)
+        scratch = _memory("scratch", SIDE**2 * channels)
         compiled.mrlift_winograd_points(
             images.data_ptr(), gradient.data_ptr(), channels, batch, height, width, point,
             of_images.data_ptr(), of_gradient.data_ptr(), scratch.data_ptr(), counter,
@@ -125,13 +135,25 @@ def _kernel_gradient(images: Tensor, gradient: Tensor) -> Tensor:
 
     def back(counter: int) -> None:
         compiled.mrlift_winograd_taps(
-            _transform().data_ptr(), at_points.data_ptr(), channels, rows, taps.data_ptr(), counter
+            at_points.data_ptr(), channels, rows, taps.data_ptr(), counter
         )
 
     taps = torch.empty(channels, 3, 3, channels)
     for work in (transform, multiply, back):
         _share(work)
     return taps.permute(0, 3, 1, 2)
+
+
+def _memory(name: str, size: int) -> Tensor:
+    """At least so many numbers, of any value; the same ones for each call by this thread.
+
+    New memory would be cleared by the system page by page, which takes longer than what is done
+    with it.
+    """
+    kept: dict[str, Tensor] = _kept.__dict__
+    if name not in kept or len(kept[name]) < size:
+        kept[name] = torch.zeros(size)
+    return kept[name]
 
 
 def _share(work: Callable[[int], None]) -> None:
@@ -147,13 +169,6 @@ def _share(work: Callable[[int], None]) -> None:
 @lru_cache(maxsize=1)
 def _hands(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
-
-
-@lru_cache(maxsize=1)
-def _transform() -> Tensor:
-    """G of both axes: (64, 9)."""
-    matrix = torch.from_numpy(kernel_transform())
-    return torch.kron(matrix, matrix).float()
 
 
 def _library() -> ctypes.CDLL:
