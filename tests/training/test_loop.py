@@ -20,9 +20,10 @@ from runs import phantom_store, recipe, run_in, weights  # noqa: E402
 import mrlift  # noqa: E402
 from mrlift.errors import ConfigError, DivergenceError, ModelError  # noqa: E402
 from mrlift.metrics import psnr  # noqa: E402
+from mrlift.networks import NETWORKS  # noqa: E402
 from mrlift.training.checkpoint import load_checkpoint  # noqa: E402
 from mrlift.training.loop import Run, learning_rate, multiplies_bfloat16  # noqa: E402
-from mrlift.training.losses import total  # noqa: E402
+from mrlift.training.losses import Objective  # noqa: E402
 
 
 class TestLoop:
@@ -72,15 +73,31 @@ class TestLoop:
 
     def test_decibels_are_minus_the_psnr_of_the_sum_alone(self, tmp_path):
         """Their gradient is that of the mean PSNR, whatever the y_i look like."""
-        rng = np.random.default_rng(0)
-        hr, y = (rng.random((3, 1, 8, 8), np.float32) for _ in "12")
-        each = torch.from_numpy(rng.random((3, 4, 8, 8), np.float32))
-        loss = total("decibels", torch.from_numpy(y), each, torch.from_numpy(hr)).item()
-        mean = np.mean([psnr(a, b, data_range=1.0) for a, b in zip(hr, y, strict=True)])
-        assert loss == pytest.approx(-mean, abs=1e-3)
+        torch.manual_seed(0)
+        network = NETWORKS["mrl"](2, units=3, channels=8)
+        lr, hr = torch.rand(3, 1, 8, 8), torch.rand(3, 1, 16, 16)
+        loss = Objective(network, "decibels")(lr, hr)
+        y, _ = network.outputs(lr)
+        pairs = zip(hr.numpy(), y.detach().numpy(), strict=True)
+        mean = np.mean([psnr(a, b, data_range=1.0) for a, b in pairs])
+        assert loss.item() == pytest.approx(-mean, abs=1e-3)
+        ours = torch.autograd.grad(loss, network.parameters())
+        errors = torch.square(y - hr).mean(dim=(1, 2, 3))
+        true = torch.autograd.grad(10 * torch.log10(errors).mean(), network.parameters())
+        for one, other in zip(ours, true, strict=True):
+            assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
         run = run_in(tmp_path / "r", recipe(loss="decibels", lr_pixels=4 * 144 * 150))
         assert run.train()
         assert run.history[-1]["gain"] > 0.1  # it began as bicubic interpolation
+
+    def test_other_losses_are_of_the_sum_and_of_each_image(self):
+        """Eq. 5-7, with a half in front of each square."""
+        torch.manual_seed(0)
+        network = NETWORKS["mrl"](2, units=3, channels=8)
+        lr, hr = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 16, 16)
+        y, each = network.outputs(lr)
+        squares = torch.square(torch.cat([y, each], dim=1) - hr).sum() / 2
+        assert Objective(network, "squared")(lr, hr).item() == pytest.approx(squares.item() / 2)
 
     def test_learning_rate_rises_and_falls(self):
         settings = recipe(learning_rate=1.0, warmup=0.1).training

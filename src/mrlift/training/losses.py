@@ -35,25 +35,20 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def total(name: str, y_hat: Tensor, each: Tensor, target: Tensor) -> Tensor:
-    """Eq. 5: the sum of the losses of y_hat (b, 1, H, W) and of all y_i (b, N, H, W).
-
-    With `decibels` that of y_hat alone.
-    """
-    loss = LOSSES[name]
-    return loss(y_hat, target) + (0 if name == "decibels" else loss(each, target))
-
-
 class Objective(nn.Module):
-    """Network and loss as one module, so that its forward pass can be shared among processes."""
+    """Network and loss as one module, so that its forward pass can be shared among processes.
+
+    Eq. 5: the sum of the losses of y_hat and of all y_i; of y_hat alone with `decibels`, which the
+    network then gives by one deconvolution instead of N.
+    """
 
     def __init__(self, network: nn.Module, loss: str) -> None:
         super().__init__()
-        self.network, self.loss = network, loss
+        self.network, self.loss = network, LOSSES[loss]
 
     def forward(self, lr: Tensor, hr: Tensor) -> Tensor:
         """The loss of a batch of LR (b, 1, h, w) and HR patches (b, 1, H, W)."""
-        if hasattr(self.network, "outputs"):
-            y_hat, each = self.network.outputs(lr)  # type: ignore[operator]
-            return total(self.loss, y_hat, each, hr)
-        return LOSSES[self.loss](self.network(lr), hr)
+        if self.loss is decibels or not hasattr(self.network, "outputs"):
+            return self.loss(self.network(lr), hr)
+        y_hat, each = self.network.outputs(lr)  # type: ignore[operator]
+        return self.loss(y_hat, hr) + self.loss(each, hr)
