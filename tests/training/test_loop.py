@@ -86,6 +86,9 @@ class TestLoop:
         true = torch.autograd.grad(10 * torch.log10(errors).mean(), network.parameters())
         for one, other in zip(ours, true, strict=True):
             assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+        network.forward = None  # in mixed precision it reads x in bfloat16
+        with torch.autocast("cpu", torch.bfloat16):
+            assert Objective(network, "decibels")(lr, hr).item() == pytest.approx(-mean, abs=0.02)
         run = run_in(tmp_path / "r", recipe(loss="decibels", lr_pixels=4 * 144 * 150))
         assert run.train()
         assert run.history[-1]["gain"] > 0.1  # it began as bicubic interpolation

@@ -20,7 +20,7 @@ def series_scale(voxels: NDArray[np.number]) -> float:
     # numpy.percentile would import numpy.ma, which takes as long as reading a small series.
     rank, share = divmod(PERCENTILE / 100 * (signal.size - 1), 1)
     ranks = (int(rank), min(int(rank) + 1, signal.size - 1))
-    low, high = np.partition(signal, ranks)[[*ranks]].astype(np.float64)
+    low, high = np.partition(signal, ranks)[list(ranks)].astype(np.float64)
     scale = float(low + (high - low) * share)
     return scale if scale > 0 else float(np.abs(signal).max())
 

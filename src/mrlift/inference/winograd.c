@@ -101,8 +101,8 @@ inlined void transform_back(const vec *m, vec *o) {
     o[5] = m[7] + d1 + d2 * all(32.0f) + d3 * all(0.03125f);
 }
 
-/* A tile of all channels: `in` are its eight rows from its first column on; `out` at its points, so
- * many numbers apart. */
+/* A tile of all channels: `in` are its eight rows from its first column on, `out` its points, `point`
+ * numbers apart. */
 static void tile_in(const float *const *in, int channels, long point, float *out) {
     for (int c = 0; c < channels; c += LANES) {
         vec half[SIDE][SIDE], line[SIDE], result[SIDE];
@@ -139,6 +139,17 @@ inlined void product(const float *a, long apart, const float *b, int depth, floa
     }
 }
 
+/* `some` tiles times some kernels at all points: `in` (tiles, channels), `weights` (kernels / PANEL,
+ * channels, PANEL) and `out` (tiles, kernels) at each, that many numbers apart. */
+static void products_of(const float *in, long in_point, const float *weights, long weight_point,
+                        long some, int channels, int kernels, float *out, long out_point) {
+    for (int p = 0; p < POINTS; p++, in += in_point, weights += weight_point, out += out_point)
+        for (int c = 0; c < kernels; c += PANEL)
+            for (long t = 0; t < some; t += ROWS)
+                product(in + t * channels, channels, weights + (long)c * channels, channels,
+                        out + t * kernels + c, kernels);
+}
+
 /* U_0 at one pixel, LANES channels from `c` on: the first convolution of the network. `slice` is the
  * sample above the pixel, rows of it `stride` apart; `weights` are (9, channels). */
 inlined vec head_at(const float *slice, const float *weights, const float *bias, int channels,
@@ -156,7 +167,7 @@ void mrlift_winograd_head(const float *slice, const float *weights, const float 
         for (long p = 1; p <= width; p++)
             for (int c = 0; c < channels; c += LANES) {
                 const vec v = head_at(slice + r * stride + p, weights, bias, channels, stride, c);
-                store(out[r] + p * channels + c, larger(v, all(0.0f)));
+                store(out[r] + p * channels + c, larger(all(0.0f), v));
             }
 }
 
@@ -196,7 +207,7 @@ static void tile_out(const float *products, long point, int k, int some, int cha
                     const vec before = to->first ? all(0.0f) : load(s);
                     store(s, fma(all(to->share), v, before));
                 }
-                store(to->out[row + i] + at, larger(v, all(to->least)));
+                store(to->out[row + i] + at, larger(all(to->least), v)); /* NaN stays */
             }
         }
     }
@@ -228,13 +239,8 @@ void mrlift_winograd_convolve(const float *const *in, const float *weights, cons
             tile_in(begin, channels, in_point, scratch + t * channels);
         }
         for (int k = 0; k < channels; k += kernels) {
-            for (int p = 0; p < POINTS; p++)
-                for (int c = 0; c < kernels; c += PANEL) {
-                    const float *panel = weights + ((long)p * channels + k + c) * channels;
-                    for (long t = 0; t < some; t += ROWS)
-                        product(scratch + p * in_point + t * channels, channels, panel, channels,
-                                products + p * out_point + t * kernels + c, kernels);
-                }
+            products_of(scratch, in_point, weights + (long)k * channels, (long)channels * channels, some,
+                        channels, kernels, products, out_point);
             for (long t = 0; t < some; t++) {
                 const long row = (from + t) / across * TILE, column = (from + t) % across * TILE;
                 tile_out(products + t * kernels, out_point, k, kernels, channels, row, column + 1,
@@ -380,13 +386,8 @@ void mrlift_winograd_images(const float *in, const float *weights, const float *
             tile_in(begin, channels, in_point, scratch + t * channels);
         }
         for (int k = 0; k < channels; k += kernels) {
-            for (int p = 0; p < POINTS; p++)
-                for (int c = 0; c < kernels; c += PANEL) {
-                    const float *panel = weights + p * kernel_point(channels) + (k + c) * channels;
-                    for (long t = 0; t < some; t += ROWS)
-                        product(scratch + p * in_point + t * channels, channels, panel, channels,
-                                products + p * out_point + t * kernels + c, kernels);
-                }
+            products_of(scratch, in_point, weights + (long)k * channels, kernel_point(channels), some,
+                        channels, kernels, products, out_point);
             for (long t = 0; t < some; t++) {
                 float *image = out + tile_at(&of, from + t, &row, &column), *rows[TILE];
                 for (int i = 0; i < TILE; i++) rows[i] = image + (row + i) * width * channels;
@@ -471,9 +472,9 @@ inlined void product_of_columns(const float *a, const float *b, long depth, long
     }
 }
 
-/* The gradient of the kernels at the points, (POINTS, rows, channels): of kernels times of channels of
- * the images, and some rows of no use that fill up a multiple of ROWS. So many numbers may be read
- * behind `of_back`. */
+/* The gradient of the kernels at the points, (POINTS, rows, channels): kernels times channels of the
+ * images, and rows of no use that fill up a multiple of ROWS. What these read lies between two points,
+ * where there are PAD numbers or more. */
 void mrlift_winograd_gradient(const float *of_in, const float *of_back, int channels, long tiles,
                               long point, long rows, float *gradient, atomic_long *next) {
     for (long p; (p = atomic_fetch_add(next, 1)) < POINTS;)

@@ -39,7 +39,8 @@ class Objective(nn.Module):
     """Network and loss as one module, so that its forward pass can be shared among processes.
 
     Eq. 5: the sum of the losses of y_hat and of all y_i; of y_hat alone with `decibels`, which the
-    network then gives by one deconvolution instead of N.
+    network gives by one deconvolution instead of N. In mixed precision that one would read x in
+    bfloat16, which `outputs` does not.
     """
 
     def __init__(self, network: nn.Module, loss: str) -> None:
@@ -48,7 +49,9 @@ class Objective(nn.Module):
 
     def forward(self, lr: Tensor, hr: Tensor) -> Tensor:
         """The loss of a batch of LR (b, 1, h, w) and HR patches (b, 1, H, W)."""
-        if self.loss is decibels or not hasattr(self.network, "outputs"):
+        alone = self.loss is decibels
+        fused = alone and not torch.is_autocast_enabled(lr.device.type)
+        if fused or not hasattr(self.network, "outputs"):
             return self.loss(self.network(lr), hr)
         y_hat, each = self.network.outputs(lr)  # type: ignore[operator]
-        return self.loss(y_hat, hr) + self.loss(each, hr)
+        return self.loss(y_hat, hr) + (0 if alone else self.loss(each, hr))

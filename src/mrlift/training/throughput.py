@@ -1,4 +1,4 @@
-"""How near the training loop comes to the bare arithmetic of its convolutions."""
+"""The rate of the training loop beside that of PyTorch's bare convolutions."""
 
 import math
 import time
@@ -37,9 +37,10 @@ class Throughput:
 def measure(recipe: Recipe, store: SliceStore, folder: Path, rounds: int = 7) -> Throughput:
     """Alternate steps of a run of `recipe` with passes through a bare stack of convolutions.
 
-    The stack has the convolutions of the recipe's units, on batches of the same size, memory
-    format and precision: no ReLU, no sums, no loss, no optimiser, no data. Rates count the
-    multiply-adds of the 3x3 convolutions and, of the step, of the N deconvolutions.
+    The stack has the convolutions of the recipe's units as PyTorch computes them, on batches of the
+    same size, memory format and precision: no ReLU, no sums, no loss, no optimiser, no data. Rates
+    count the multiply-adds of direct 3x3 convolutions and, of the step, of the N deconvolutions;
+    the step needs fewer where `winograd` computes its convolutions.
 
     Args:
         recipe: what to train.

@@ -7,6 +7,7 @@ largest error is about 1e-5 of the largest result, that of direct convolutions 1
 """
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from mrlift.inference.winograd import divides, library
+from mrlift.inference.engines import TILE
+from mrlift.inference.winograd import TOGETHER, divides, library
 
-SIDE, TILE = 8, 6  # samples and results of a tile
-_kept = threading.local()
+SIDE = 8  # samples of a tile
 PAD = 16  # numbers between points, which would else fall into the same lines of the cache
+_kept = threading.local()
+Counter = Any  # what ctypes.byref gives
 
 
 def quicken(network: nn.Module) -> int:
@@ -53,8 +57,14 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """PyTorch's own where something else than single precision on the CPU is asked for."""
-        plain = images.device.type == "cpu" and images.dtype == torch.float32
-        if not plain or torch.is_autocast_enabled("cpu"):
+        fit = (
+            images.device.type == self.weight.device.type == "cpu"
+            and images.dtype == self.weight.dtype == torch.float32
+            and images.ndim == 4
+            and images.shape[1] == self.in_channels
+            and not torch.is_autocast_enabled("cpu")
+        )
+        if not fit:
             return super().forward(images)
         made: Tensor = _Convolution.apply(images, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return made
@@ -67,39 +77,43 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401
         images = _channels_last(images)
         ctx.save_for_backward(images, kernels)
-        return _convolved(images, kernels, bias)
+        return _convolved(images, kernels.permute(1, 2, 3, 0), bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         images, kernels = ctx.saved_tensors
-        gradient = _channels_last(gradients[0])
-        needed, of_kernels, of_bias = ctx.needs_input_grad
+        gradient = _channels_last(gradient)
+        of_images, of_kernels, of_bias = ctx.needs_input_grad
         return (
-            _convolved(gradient, kernels, None) if needed else None,
+            _adjoint(gradient, kernels) if of_images else None,
             _kernel_gradient(images, gradient) if of_kernels else None,
             gradient.sum((0, 2, 3)) if of_bias else None,
         )
 
 
-def _convolved(images: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
-    """The convolution plus bias or, without one, its adjoint: turned kernels, from out to in."""
+def _adjoint(gradient: Tensor, kernels: Tensor) -> Tensor:
+    """The gradient of images: the convolution with turned kernels, from out to in."""
+    nothing = gradient.new_zeros(gradient.shape[1])
+    return _convolved(gradient, kernels.permute(0, 2, 3, 1), nothing, turned=True)
+
+
+def _convolved(images: Tensor, taps: Tensor, bias: Tensor, *, turned: bool = False) -> Tensor:
+    """With taps (in, 3, 3, out), or those in reverse order."""
     compiled = _library()
     batch, channels, height, width = images.shape
-    taps = kernels.permute(0, 2, 3, 1) if bias is None else kernels.permute(1, 2, 3, 0)
-    taps = taps.contiguous()
+    taps, bias, out = taps.contiguous(), bias.contiguous(), torch.empty_like(images)
     points = _memory("points", compiled.mrlift_winograd_kernels_size(channels))
-    out = torch.empty_like(images)
-    added = torch.zeros(channels) if bias is None else bias
 
-    def transform(counter: int) -> None:
+    def transform(counter: Counter) -> None:
         compiled.mrlift_winograd_image_kernels(
-            taps.data_ptr(), channels, bias is None, points.data_ptr(), counter
+            taps.data_ptr(), channels, turned, points.data_ptr(), counter
         )
 
-    def convolve(counter: int) -> None:
+    def convolve(counter: Counter) -> None:
         scratch = _memory("scratch", compiled.mrlift_winograd_images_scratch(channels))
         compiled.mrlift_winograd_images(
-            images.data_ptr(), points.data_ptr(), added.data_ptr(), channels, batch, height, width,
+            images.data_ptr(), points.data_ptr(), bias.data_ptr(), channels, batch, height, width,
             out.data_ptr(), scratch.data_ptr(), counter,
         )  # fmt: skip
 
@@ -113,33 +127,33 @@ def _kernel_gradient(images: Tensor, gradient: Tensor) -> Tensor:
     compiled = _library()
     batch, channels, height, width = images.shape
     tiles = batch * -(-height // TILE) * -(-width // TILE)
-    behind = compiled.mrlift_winograd_behind()
     point = tiles * channels + PAD
     of_images = _memory("images", SIDE**2 * point)
-    of_gradient = _memory("gradient", SIDE**2 * point + behind)
-    rows = -(-channels // behind) * behind
+    of_gradient = _memory("gradient", SIDE**2 * point)
+    together = compiled.mrlift_winograd_behind()
+    rows = -(-channels // together) * together
     at_points = _memory("points", SIDE**2 * rows * channels)
+    taps = images.new_empty(channels, 3, 3, channels)  # (out, 3, 3, in)
 
-    def transform(counter: int) -> None:
+    def transform(counter: Counter) -> None:
         scratch = _memory("scratch", SIDE**2 * channels)
         compiled.mrlift_winograd_points(
             images.data_ptr(), gradient.data_ptr(), channels, batch, height, width, point,
             of_images.data_ptr(), of_gradient.data_ptr(), scratch.data_ptr(), counter,
         )  # fmt: skip
 
-    def multiply(counter: int) -> None:
+    def multiply(counter: Counter) -> None:
         compiled.mrlift_winograd_gradient(
             of_images.data_ptr(), of_gradient.data_ptr(), channels, tiles, point, rows,
             at_points.data_ptr(), counter,
         )  # fmt: skip
 
-    def back(counter: int) -> None:
+    def transform_back(counter: Counter) -> None:
         compiled.mrlift_winograd_taps(
             at_points.data_ptr(), channels, rows, taps.data_ptr(), counter
         )
 
-    taps = torch.empty(channels, 3, 3, channels)
-    for work in (transform, multiply, back):
+    for work in (transform, multiply, transform_back):
         _share(work)
     return taps.permute(0, 3, 1, 2)
 
@@ -152,23 +166,26 @@ def _memory(name: str, size: int) -> Tensor:
     """
     kept: dict[str, Tensor] = _kept.__dict__
     if name not in kept or len(kept[name]) < size:
-        kept[name] = torch.zeros(size)
+        kept[name] = torch.zeros(size, dtype=torch.float32, device="cpu")
     return kept[name]
 
 
-def _share(work: Callable[[int], None]) -> None:
+def _share(work: Callable[[Counter], None]) -> None:
     """Have PyTorch's number of threads do it, with a counter for what is next."""
-    counter = ctypes.c_long(0)
-    threads = torch.get_num_threads()
-    others = [_hands(threads).submit(work, ctypes.addressof(counter)) for _ in range(threads - 1)]
-    work(ctypes.addressof(counter))
+    counter = ctypes.byref(ctypes.c_long(0))
+    threads = min(torch.get_num_threads(), TOGETHER)
+    others = [_hands(threads).submit(work, counter) for _ in range(threads - 1)]
+    work(counter)
     for other in others:
         other.result()
 
 
 @lru_cache(maxsize=1)
 def _hands(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
+    return ThreadPoolExecutor(threads - 1)
+
+
+os.register_at_fork(after_in_child=_hands.cache_clear)  # threads stay with the parent
 
 
 def _library() -> ctypes.CDLL:
