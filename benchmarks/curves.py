@@ -27,8 +27,10 @@ STARTS = {
     "again-x2-kspace": "last-x2-kspace",
     "last-x4": "final-x4",
     "again-x4": "last-x4",
+    "muon-x2": "final-x2",
     "muon-x3": "final-x3",
     "muon-x4": "again-x4",
+    "squared-x4": "muon-x4",
     "tiny-x2": "cpu-x2-tiny",
     "tiny-x2-kspace": "cpu-x2-tiny",
 }
@@ -39,7 +41,7 @@ for kind in ("", "-kspace"):
         f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
     }
 SIZES = {
-    "128 channels x 9 units": ("muon", "again", "last", "final"),
+    "128 channels x 9 units": ("squared", "muon", "again", "last", "final"),
     "64 x 4": ("fast",),
     "32 x 4": ("tiny",),
 }
