@@ -30,6 +30,7 @@ STARTS = {
     "muon-x2": "final-x2",
     "muon-x3": "final-x3",
     "muon-x4": "again-x4",
+    "squared-x3": "muon-x3",
     "squared-x4": "muon-x4",
     "tiny-x2": "cpu-x2-tiny",
     "tiny-x2-kspace": "cpu-x2-tiny",
