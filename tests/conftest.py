@@ -8,8 +8,10 @@ from hypothesis import settings
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.load_profile("default")
 
-# Not the user's own folder, and one measured choice of an engine for the whole run.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mrlift-tests-")
+# Not the user's own folder, and one measured choice of an engine for the whole run: pytest-xdist's
+# workers inherit the folder of the process that starts them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mrlift-tests-")
 
 ROOT = Path(__file__).parent.parent
 
