@@ -13,7 +13,7 @@ from mrlift.errors import ModelError
 from mrlift.inference import amx, winograd
 from mrlift.inference.choice import ENGINES, PARITY, installed, open_engine
 from mrlift.inference.engines import cores
-from mrlift.inference.strips import strips
+from mrlift.inference.strips import address, strips
 from mrlift.inference.zoo import find_weights, shipped_names
 
 TINY = "mrl-tiny-x2-bicubic"
@@ -160,6 +160,13 @@ def test_winograd_rounds_alike_however_a_slice_is_cut(monkeypatch):
     assert np.abs(winograd.winograd_engine(weights)(image) - whole).max() <= 1e-6
 
 
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # of Winograd's F(6, 3), and infinity
+FACTORS = (1.0, -2 / 9, -2 / 9, 1 / 90, 1 / 90, 32 / 45, 32 / 45, 1.0)
+# A kernel, taken as a polynomial, at each point; the factors are those that samples are spared.
+POWERS = [*([p**k for k in range(3)] for p in POINTS), [0, 0, 1]]
+KERNELS = np.array(POWERS) * np.array(FACTORS)[:, None]
+
+
 def test_winograds_three_transforms_make_a_convolution():
     """Those of samples and results as winograd.c has them; six results of three taps, exactly."""
     samples = np.array([
@@ -172,10 +179,29 @@ def test_winograds_three_transforms_make_a_convolution():
         [0, -2, 4, 2.5, -5, -0.5, 1, 0],
         [0, -1, 0, 5.25, 0, -5.25, 0, 1],
     ])  # fmt: skip
-    results = np.array([[p**i for p in winograd.POINTS] + [float(i == 5)] for i in range(6)])
+    results = np.array([[p**i for p in POINTS] + [float(i == 5)] for i in range(6)])
     for tap in range(3):
-        made = results @ np.diag(winograd.kernel_transform()[:, tap]) @ samples
+        made = results @ np.diag(KERNELS[:, tap]) @ samples
         np.testing.assert_allclose(made, np.eye(6, 8, tap), atol=1e-12)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_kernels_at_their_points(reverse):
+    """(points, kernels / panel, channels, panel), as the products read them."""
+    compiled = winograd.library()
+    if compiled is None:
+        pytest.skip("the engine winograd is not to be had here")
+    channels, panel = 64, compiled.mrlift_winograd_panel()
+    taps = np.random.default_rng(0).normal(size=(channels, 3, 3, channels)).astype(np.float32)
+    size = compiled.mrlift_winograd_kernels_size(channels)
+    points, counter = np.empty(size, np.float32), np.zeros(1, np.int64)
+    compiled.mrlift_winograd_kernels(
+        address(taps), channels, reverse, address(points), address(counter)
+    )
+    found = points.reshape(64, -1)[:, : channels**2].reshape(64, -1, channels, panel)
+    turned = taps[:, ::-1, ::-1] if reverse else taps
+    meant = np.einsum("ai,bj,cijk->abck", KERNELS, KERNELS, turned).reshape(64, channels, -1, panel)
+    np.testing.assert_allclose(found, meant.swapaxes(1, 2), rtol=1e-5, atol=1e-6)
 
 
 @given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1))

@@ -55,20 +55,48 @@ long mrlift_winograd_scratch(int channels) {
 /* Kernels beside each other in the order of weights, see winograd.py. */
 int mrlift_winograd_panel(void) { return PANEL; }
 
-/* Kernels at their points: `points` (POINTS, count) is `matrix` (POINTS, 9) times `taps` (9, count).
- *
- * The count is a multiple of SOME. A product of matrices, but a library's threads would go on
- * waiting for another one on the cores that the convolutions need. */
-#define SOME 512 /* kernels whose taps stay in the first cache */
-void mrlift_winograd_kernels(const float *matrix, const float *taps, long count, float *points) {
-    for (long begin = 0; begin < count; begin += SOME)
-        for (int p = 0; p < POINTS; p++)
-            for (long n = begin; n < begin + SOME; n += LANES) {
-                vec sum = load(taps + n) * all(matrix[p * 9]);
-                for (int k = 1; k < 9; k++)
-                    sum = fma(load(taps + k * count + n), all(matrix[p * 9 + k]), sum);
-                store(points + p * count + n, sum);
+/* Numbers between the points of kernels: 2^n would fall into the same lines of the cache. */
+inlined long kernel_point(int channels) { return (long)channels * channels + PAD; }
+
+/* Numbers of memory that kernels at their points take. */
+long mrlift_winograd_kernels_size(int channels) { return POINTS * kernel_point(channels); }
+
+/* G of F(6, 3): three taps at eight points. */
+inlined void transform_taps(const vec *g, vec *m) {
+    const vec outer = g[0] + g[2], fourth = g[0] + g[2] * all(4.0f), half = g[0] * all(4.0f) + g[2];
+    m[0] = g[0];
+    m[1] = (outer + g[1]) * all(-2.0f / 9);
+    m[2] = (outer - g[1]) * all(-2.0f / 9);
+    m[3] = (fourth + g[1] * all(2.0f)) * all(1.0f / 90);
+    m[4] = (fourth - g[1] * all(2.0f)) * all(1.0f / 90);
+    m[5] = (half + g[1] * all(2.0f)) * all(8.0f / 45);
+    m[6] = (half - g[1] * all(2.0f)) * all(8.0f / 45);
+    m[7] = g[2];
+}
+
+/* Kernels at their points: (points, kernels / PANEL, channels, PANEL), of `taps` (channels,
+ * 9, kernels), or of those in reverse order. */
+void mrlift_winograd_kernels(const float *taps, int channels, int reverse, float *points,
+                             atomic_long *next) {
+    const long point = kernel_point(channels);
+    for (long panel; (panel = atomic_fetch_add(next, 1)) < channels / PANEL;)
+        for (int at = 0; at < channels * PANEL; at += LANES) { /* whole lines of memory in a row */
+            float *to = points + panel * channels * PANEL + at;
+            const float *from = taps + (long)(at / PANEL) * 9 * channels + panel * PANEL + at % PANEL;
+            vec half[SIDE][3], line[3], result[SIDE];
+            for (int j = 0; j < 3; j++) {
+                for (int i = 0; i < 3; i++) {
+                    const int tap = i * 3 + j;
+                    line[i] = load(from + (long)(reverse ? 8 - tap : tap) * channels);
+                }
+                transform_taps(line, result);
+                for (int i = 0; i < SIDE; i++) half[i][j] = result[i];
             }
+            for (int i = 0; i < SIDE; i++) {
+                transform_taps(half[i], result);
+                for (int j = 0; j < SIDE; j++) store(to + (i * SIDE + j) * point, result[j]);
+            }
+        }
 }
 
 /* Pixels that may be read behind the end of a row of sums. */
@@ -239,8 +267,8 @@ void mrlift_winograd_convolve(const float *const *in, const float *weights, cons
             tile_in(begin, channels, in_point, scratch + t * channels);
         }
         for (int k = 0; k < channels; k += kernels) {
-            products_of(scratch, in_point, weights + (long)k * channels, (long)channels * channels, some,
-                        channels, kernels, products, out_point);
+            products_of(scratch, in_point, weights + (long)k * channels, kernel_point(channels), some, channels,
+                        kernels, products, out_point);
             for (long t = 0; t < some; t++) {
                 const long row = (from + t) / across * TILE, column = (from + t) % across * TILE;
                 tile_out(products + t * kernels, out_point, k, kernels, channels, row, column + 1,
@@ -312,61 +340,7 @@ long mrlift_winograd_images_scratch(int channels) {
     return mrlift_winograd_scratch(channels) + SIDE * SIDE * channels;
 }
 
-/* Numbers between the points of kernels for images: 2^n would fall into the same lines of the cache. */
-inlined long kernel_point(int channels) { return (long)channels * channels + PAD; }
-
-/* Numbers of memory that kernels at their points take. */
-long mrlift_winograd_kernels_size(int channels) { return POINTS * kernel_point(channels); }
-
-/* G of F(6, 3): three taps at eight points. */
-inlined void transform_taps(const vec *g, vec *m) {
-    const vec outer = g[0] + g[2], fourth = g[0] + g[2] * all(4.0f), half = g[0] * all(4.0f) + g[2];
-    m[0] = g[0];
-    m[1] = (outer + g[1]) * all(-2.0f / 9);
-    m[2] = (outer - g[1]) * all(-2.0f / 9);
-    m[3] = (fourth + g[1] * all(2.0f)) * all(1.0f / 90);
-    m[4] = (fourth - g[1] * all(2.0f)) * all(1.0f / 90);
-    m[5] = (half + g[1] * all(2.0f)) * all(8.0f / 45);
-    m[6] = (half - g[1] * all(2.0f)) * all(8.0f / 45);
-    m[7] = g[2];
-}
-
-/* Its adjoint. */
-inlined void transform_taps_back(const vec *m, vec *g) {
-    const vec s1 = (m[1] + m[2]) * all(-2.0f / 9), d1 = (m[1] - m[2]) * all(-2.0f / 9);
-    const vec s2 = (m[3] + m[4]) * all(1.0f / 90), d2 = (m[3] - m[4]) * all(2.0f / 90);
-    const vec s3 = (m[5] + m[6]) * all(8.0f / 45), d3 = (m[5] - m[6]) * all(16.0f / 45);
-    g[0] = m[0] + s1 + s2 + s3 * all(4.0f);
-    g[1] = d1 + d2 + d3;
-    g[2] = m[7] + s1 + s2 * all(4.0f) + s3;
-}
-
-/* Kernels for images at their points: (points, kernels / PANEL, channels, PANEL), of `taps` (channels,
- * 9, kernels), or of those in reverse order. */
-void mrlift_winograd_image_kernels(const float *taps, int channels, int reverse, float *points,
-                                   atomic_long *next) {
-    const long point = kernel_point(channels);
-    for (long panel; (panel = atomic_fetch_add(next, 1)) < channels / PANEL;)
-        for (int at = 0; at < channels * PANEL; at += LANES) { /* whole lines of memory in a row */
-            float *to = points + panel * channels * PANEL + at;
-            const float *from = taps + (long)(at / PANEL) * 9 * channels + panel * PANEL + at % PANEL;
-            vec half[SIDE][3], line[3], result[SIDE];
-            for (int j = 0; j < 3; j++) {
-                for (int i = 0; i < 3; i++) {
-                    const int tap = i * 3 + j;
-                    line[i] = load(from + (long)(reverse ? 8 - tap : tap) * channels);
-                }
-                transform_taps(line, result);
-                for (int i = 0; i < SIDE; i++) half[i][j] = result[i];
-            }
-            for (int i = 0; i < SIDE; i++) {
-                transform_taps(half[i], result);
-                for (int j = 0; j < SIDE; j++) store(to + (i * SIDE + j) * point, result[j]);
-            }
-        }
-}
-
-/* out = convolution of images; weights from mrlift_winograd_image_kernels. */
+/* out = convolution of images; weights from mrlift_winograd_kernels. */
 void mrlift_winograd_images(const float *in, const float *weights, const float *bias, int channels,
                             long count, long height, long width, float *out, float *scratch,
                             atomic_long *next) {
@@ -482,6 +456,16 @@ void mrlift_winograd_gradient(const float *of_in, const float *of_back, int chan
             for (long r = 0; r < rows; r += ROWS)
                 product_of_columns(of_back + p * point + r, of_in + p * point + c, tiles, channels,
                                    gradient + (p * rows + r) * channels + c);
+}
+
+/* The adjoint of transform_taps. */
+inlined void transform_taps_back(const vec *m, vec *g) {
+    const vec s1 = (m[1] + m[2]) * all(-2.0f / 9), d1 = (m[1] - m[2]) * all(-2.0f / 9);
+    const vec s2 = (m[3] + m[4]) * all(1.0f / 90), d2 = (m[3] - m[4]) * all(2.0f / 90);
+    const vec s3 = (m[5] + m[6]) * all(8.0f / 45), d3 = (m[5] - m[6]) * all(16.0f / 45);
+    g[0] = m[0] + s1 + s2 + s3 * all(4.0f);
+    g[1] = d1 + d2 + d3;
+    g[2] = m[7] + s1 + s2 * all(4.0f) + s3;
 }
 
 /* The gradient of the taps, (channels, 9, channels), of that at the points, (POINTS, rows, channels). */

@@ -27,8 +27,6 @@ LIBRARIES = {
 AREA = 16384 * 128  # LR samples of a strip times channels: each of three such arrays has 8 MB
 BLOCK = 32  # channels are a multiple
 TOGETHER = 8  # threads at most that share a layer; beyond, strips and slices go side by side
-POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity
-FACTORS = (1.0, -2 / 9, -2 / 9, 1 / 90, 1 / 90, 32 / 45, 32 / 45, 1.0)
 Rows = NDArray[np.float32]  # (rows, padded width, channels)
 Kept = tuple[Rows, Rows]
 
@@ -44,7 +42,8 @@ def library() -> ctypes.CDLL | None:
     loaded = ctypes.CDLL(str(file))
     at, whole, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_float
     loaded.mrlift_winograd_scratch.restype = long
-    loaded.mrlift_winograd_kernels.argtypes = [at, at, long, at]
+    loaded.mrlift_winograd_kernels_size.restype = long
+    loaded.mrlift_winograd_kernels.argtypes = [at, whole, whole, at, at]
     loaded.mrlift_winograd_head.argtypes = [at, at, at, whole, long, long, long, at, at]
     loaded.mrlift_winograd_convolve.argtypes = [
         *(at, at, at, whole, long, long, at, at, long, at, at, real, whole, at, at, at),
@@ -59,8 +58,6 @@ def library() -> ctypes.CDLL | None:
     ]
     loaded.mrlift_winograd_gradient.argtypes = [at, at, whole, long, long, long, at, at]
     loaded.mrlift_winograd_taps.argtypes = [at, whole, long, at, at]
-    loaded.mrlift_winograd_kernels_size.restype = long
-    loaded.mrlift_winograd_image_kernels.argtypes = [at, whole, whole, at, at]
     return loaded
 
 
@@ -121,13 +118,13 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
         self.together = min(threads, TOGETHER)
         self.hands = ThreadPoolExecutor(max(1, threads))
         self.scratch: SimpleQueue[Array] = SimpleQueue()
-        matrix = _float32(np.kron(kernel_transform(), kernel_transform()))
         convolutions = [layer for unit in network.units for layer in unit]
         # One array for all: the system gives large ones in large pages, which takes half the time.
-        points = np.empty((len(convolutions), len(matrix), self.channels**2), np.float32)
+        size = compiled.mrlift_winograd_kernels_size(self.channels)
+        points = np.empty((len(convolutions), size), np.float32)
         # Begun here, awaited where a layer is first needed: meanwhile others read what to upscale.
         self.layers = [
-            (self.hands.submit(self._transformed, matrix, weight, into), _float32(bias))
+            (self.hands.submit(self._transformed, weight, into), _float32(bias))
             for (weight, bias), into in zip(convolutions, points, strict=True)
         ]
         self.shares = network.shares
@@ -141,12 +138,11 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
         workers = threads or cores()
         return super().engine(-(-workers // self.together))
 
-    def _transformed(self, matrix: Array, weight: Array, points: Array) -> Array:
-        """Weights (out, in, 3, 3) as convolve reads them: (points, out / panel, in, panel)."""
-        panels = weight.reshape(-1, self.panel, self.channels, 9)
-        taps = _float32(panels.transpose(3, 0, 2, 1))
+    def _transformed(self, weight: Array, points: Array) -> Array:
+        """Weights (out, in, 3, 3) as convolve reads them, in `points`."""
+        taps, counter = _float32(weight.transpose(1, 2, 3, 0)), np.zeros(1, np.int64)
         self.compiled.mrlift_winograd_kernels(
-            address(matrix), address(taps), points.shape[1], address(points)
+            address(taps), self.channels, False, address(points), address(counter)
         )
         return points
 
@@ -282,17 +278,6 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
         hand()
         for other in others:
             other.result()
-
-
-def kernel_transform() -> Array:
-    """G of F(6, 3), (8, 3), beside the other two matrices as they stand in winograd.c.
-
-    A kernel, taken as a polynomial, is evaluated at each point; the factors are those that the
-    transform of the samples leaves out.
-    """
-    powers = [[p**k for k in range(3)] for p in POINTS]
-    matrix: Array = np.array([*powers, [0.0, 0.0, 1.0]]) * np.array(FACTORS)[:, None]
-    return matrix
 
 
 def _paneled(matrix: Array, panel: int) -> Array:

@@ -106,7 +106,7 @@ def _convolved(images: Tensor, taps: Tensor, bias: Tensor, *, turned: bool = Fal
     points = _memory("points", compiled.mrlift_winograd_kernels_size(channels))
 
     def transform(counter: Counter) -> None:
-        compiled.mrlift_winograd_image_kernels(
+        compiled.mrlift_winograd_kernels(
             taps.data_ptr(), channels, turned, points.data_ptr(), counter
         )
 
