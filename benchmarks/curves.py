@@ -32,6 +32,9 @@ STARTS = {
     "muon-x4": "again-x4",
     "squared-x3": "muon-x3",
     "squared-x4": "muon-x4",
+    "more-x2": "muon-x2",
+    "more-x4": "squared-x4",
+    "further-x4": "more-x4",
     "tiny-x2": "cpu-x2-tiny",
     "tiny-x2-kspace": "cpu-x2-tiny",
 }
@@ -42,7 +45,7 @@ for kind in ("", "-kspace"):
         f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
     }
 SIZES = {
-    "128 channels x 9 units": ("squared", "muon", "again", "last", "final"),
+    "128 channels x 9 units": ("further", "more", "squared", "muon", "again", "last", "final"),
     "64 x 4": ("fast",),
     "32 x 4": ("tiny",),
 }
