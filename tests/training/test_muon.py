@@ -99,14 +99,14 @@ def test_a_network_of_one_channel_is_left_to_adamw():
 
 def test_the_kernels_learn(tmp_path, monkeypatch):
     """What the kernels add to the gain that AdamW's weights come to with random ones."""
-    settings = recipe(optimiser="muon", learning_rate=2e-2, lr_pixels=4 * 144 * 150)
+    settings = recipe(optimiser="muon", learning_rate=1e-2, lr_pixels=4 * 144 * 150, seed=1)
     gains = []
     for length in (0.0, LENGTH):
         monkeypatch.setattr(muon_module, "LENGTH", length)
         run = run_in(tmp_path / f"{length}", settings)
         run.train()
         gains.append(run.validate())
-    assert gains[1] > gains[0] + 0.04  # 0.38 and 0.46 dB
+    assert gains[1] > gains[0] + 0.2  # 0.12 and 0.51 dB; rounding moves them by some hundredths
 
 
 def test_what_has_no_eigenvectors_stops_with_the_last_good_state(tmp_path, monkeypatch):
