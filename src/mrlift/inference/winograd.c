@@ -52,7 +52,7 @@ long mrlift_winograd_scratch(int channels) {
     return POINTS * (TILES * channels + PAD + TILES * kernels + PAD);
 }
 
-/* Kernels beside each other in the order of weights, see winograd.py. */
+/* Kernels beside each other in the order of weights, see mrlift_winograd_kernels. */
 int mrlift_winograd_panel(void) { return PANEL; }
 
 /* Numbers between the points of kernels: 2^n would fall into the same lines of the cache. */
