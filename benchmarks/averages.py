@@ -1,6 +1,6 @@
 """What averages of the weights of two networks are worth, one trained on from the other.
 
-    python benchmarks/averages.py STORE RECIPE FIRST SECOND --json benchmarks/results/averages-x4.json
+    python benchmarks/averages.py STORE RECIPE FIRST SECOND --json averages-x4.json
 
 FIRST and SECOND are whatever `mrlift train --start` takes and RECIPE's network allows. The file has
 the validation gain for shares of SECOND from 0 to 1.
