@@ -120,8 +120,9 @@ class _Winograd(Passage[tuple[Slice, Free], Kept]):
         self.scratch: SimpleQueue[Array] = SimpleQueue()
         convolutions = [layer for unit in network.units for layer in unit]
         # One array for all: the system gives large ones in large pages, which takes half the time.
-        size = compiled.mrlift_winograd_kernels_size(self.channels)
-        points = np.empty((len(convolutions), size), np.float32)
+        points = np.empty(
+            (len(convolutions), compiled.mrlift_winograd_kernels_size(self.channels)), np.float32
+        )
         # Begun here, awaited where a layer is first needed: meanwhile others read what to upscale.
         self.layers = [
             (self.hands.submit(self._transformed, weight, into), _float32(bias))
