@@ -20,6 +20,7 @@ DEGRADED = {
 LOSSES = {
     "absolute": "mean absolute error",
     "squared": "squared error",
+    "sum": "squared error of y_hat alone",
     "decibels": "squared error in dB",
 }
 Record = dict[str, object]

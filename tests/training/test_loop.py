@@ -93,6 +93,15 @@ class TestLoop:
         assert run.train()
         assert run.history[-1]["gain"] > 0.1  # it began as bicubic interpolation
 
+    def test_sum_is_the_squared_error_of_the_sum_alone(self):
+        """L_sum of eq. 7, with the half and the mean over the batch that `squared` has."""
+        torch.manual_seed(0)
+        network = NETWORKS["mrl"](2, units=3, channels=8)
+        lr, hr = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 16, 16)
+        y, _ = network.outputs(lr)
+        alone = 0.5 * torch.square(y - hr).sum() / 2
+        assert Objective(network, "sum")(lr, hr).item() == pytest.approx(alone.item(), rel=1e-5)
+
     def test_other_losses_are_of_the_sum_and_of_each_image(self):
         """Eq. 5-7, with a half in front of each square."""
         torch.manual_seed(0)

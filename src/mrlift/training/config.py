@@ -74,7 +74,7 @@ class TrainingConfig:
     step: float = 0.2  # steps: share of the budget after which the rate is divided by 10
     weight_decay: float = 1e-4
     momentum: float = 0.9  # sgd and muon
-    loss: Literal["absolute", "squared", "decibels"] = "absolute"
+    loss: Literal["absolute", "squared", "sum", "decibels"] = "absolute"
     clip: float = 1.0  # global gradient norm; 0 does not clip
     clip_by_rate: bool = False  # clip at clip / learning rate, as VDSR and DRRN do
     batch: int = 8

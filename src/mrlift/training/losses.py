@@ -1,7 +1,7 @@
 """The paper's loss: every y_i and their weighted sum are compared with the HR patch (eq. 5-7).
 
-A network without `outputs` has y_hat alone; so has `decibels`, for the end of training, when the
-y_i have helped and y_hat is what counts.
+A network without `outputs` has y_hat alone; so have `sum` and `decibels`, for the end of training,
+when the y_i have helped and y_hat is what counts.
 """
 
 from collections.abc import Callable
@@ -31,27 +31,28 @@ def decibels(y: Tensor, target: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "absolute": absolute,
     "squared": squared,
+    "sum": squared,
     "decibels": decibels,
 }
+ALONE = ("sum", "decibels")  # of y_hat only: L_sum of eq. 7, and its logarithm
 
 
 class Objective(nn.Module):
     """Network and loss as one module, so that its forward pass can be shared among processes.
 
-    Eq. 5: the sum of the losses of y_hat and of all y_i; of y_hat alone with `decibels`, which the
-    network gives by one deconvolution instead of N. In mixed precision that one would read x in
+    Eq. 5: the sum of the losses of y_hat and of all y_i. Those of `ALONE` are of y_hat, which the
+    network gives by one deconvolution instead of N; in mixed precision that one would read x in
     bfloat16, which `outputs` does not.
     """
 
     def __init__(self, network: nn.Module, loss: str) -> None:
         super().__init__()
-        self.network, self.loss = network, LOSSES[loss]
+        self.network, self.loss, self.alone = network, LOSSES[loss], loss in ALONE
 
     def forward(self, lr: Tensor, hr: Tensor) -> Tensor:
         """The loss of a batch of LR (b, 1, h, w) and HR patches (b, 1, H, W)."""
-        alone = self.loss is decibels
-        fused = alone and not torch.is_autocast_enabled(lr.device.type)
+        fused = self.alone and not torch.is_autocast_enabled(lr.device.type)
         if fused or not hasattr(self.network, "outputs"):
             return self.loss(self.network(lr), hr)
         y_hat, each = self.network.outputs(lr)  # type: ignore[operator]
-        return self.loss(y_hat, hr) + (0 if alone else self.loss(each, hr))
+        return self.loss(y_hat, hr) + (0 if self.alone else self.loss(each, hr))
