@@ -3,7 +3,8 @@
     python benchmarks/losses.py STORE 3e6 --json benchmarks/results/losses.json
 
 Each run begins with the shipped `mrl-tiny-x2-bicubic` and sees the same LR pixels, by
-recipes/tiny-x2.toml but for the loss, half its rate, and the seed.
+recipes/tiny-x2.toml but for the loss, half its rate, and the seed. The last two weigh squared
+errors by what interpolation misses of their slice (`training.balance`).
 """
 
 from pathlib import Path
@@ -22,10 +23,12 @@ def main() -> None:
     options = arguments(__doc__)
     store, start = SliceStore(options.store), Path("mrl-tiny-x2-bicubic")
     same = {"learning_rate": RATE, "lr_pixels": options.pixels}
-    found: dict[str, list[float]] = {name: [] for name in LOSSES}
+    losses: dict[str, dict[str, object]] = {name: {"loss": name} for name in LOSSES}
+    losses |= {f"{name}, balanced": {"loss": name, "balance": True} for name in ("squared", "sum")}
+    found: dict[str, list[float]] = {name: [] for name in losses}
     for seed in SEEDS:
         for name, seen in found.items():
-            seen.append(gains(store, same | {"loss": name, "seed": seed}, start)["mean"])
+            seen.append(gains(store, same | losses[name] | {"seed": seed}, start)["mean"])
             print(seed, name, f"{seen[-1]:+.4f} dB", flush=True)
     write(options, found)
 

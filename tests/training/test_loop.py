@@ -102,6 +102,16 @@ class TestLoop:
         alone = 0.5 * torch.square(y - hr).sum() / 2
         assert Objective(network, "sum")(lr, hr).item() == pytest.approx(alone.item(), rel=1e-5)
 
+    def test_weights_are_of_the_squared_errors_of_each_patch(self):
+        torch.manual_seed(0)
+        network = NETWORKS["mrl"](2, units=3, channels=8)
+        lr, hr, weight = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 16, 16), torch.tensor([0.5, 3.0])
+        for loss in ("sum", "squared"):
+            objective = Objective(network, loss)
+            one, other = (objective(lr[i : i + 1], hr[i : i + 1]).item() for i in range(2))
+            mean = (0.5 * one + 3.0 * other) / 2
+            assert objective(lr, hr, weight).item() == pytest.approx(mean, rel=1e-5)
+
     def test_other_losses_are_of_the_sum_and_of_each_image(self):
         """Eq. 5-7, with a half in front of each square."""
         torch.manual_seed(0)

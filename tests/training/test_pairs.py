@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import phantom_store, recipe
 
-from mrlift.errors import InputError
+from mrlift.errors import ConfigError, InputError
 from mrlift.inference.degradation import degrade_slice
 from mrlift.resampling import bicubic_rescale, filled_size
 from mrlift.training.patches import PAPER, PatchSampler, Place
@@ -65,18 +65,38 @@ def test_batches_depend_on_seed_and_step_only(store):
 
 @given(st.integers(0, 1000), st.sampled_from([0, 3]))
 def test_shares_of_processes_make_up_the_batch(store, step, lr_step):
-    sampler = PatchSampler(store, recipe({"lr_step": lr_step}))
-    lr, hr = sampler.draw(step)
+    sampler = PatchSampler(store, recipe({"lr_step": lr_step}, loss="squared", balance=True))
+    lr, hr, weight = sampler.draw(step)
     for world in (2, 4):
         for rank in range(world):
-            part_lr, part_hr = sampler.draw(step, rank, world)
+            part_lr, part_hr, part_weight = sampler.draw(step, rank, world)
             np.testing.assert_array_equal(part_lr, lr[rank::world])
             np.testing.assert_array_equal(part_hr, hr[rank::world])
+            np.testing.assert_array_equal(part_weight, weight[rank::world])
+
+
+def test_balanced_slices_weigh_by_what_interpolation_misses(tmp_path):
+    """Half of the intensities: half of the error and twice the weight, and pairs as before."""
+    store = phantom_store(tmp_path / "s.h5", ((64, 64),))
+    for loss in ("absolute", "decibels"):
+        with pytest.raises(ConfigError, match="balance needs squared errors"):
+            recipe(loss=loss, balance=True)
+    plain = PatchSampler(store, recipe(loss="sum"))
+    sampler = PatchSampler(store, recipe(loss="sum", balance=True))
+    lr, _, weight = sampler.draw(0)
+    np.testing.assert_array_equal(lr, plain.draw(0).lr)
+    assert plain.draw(0).weight is None
+    read = store.read
+    halved = PatchSampler(store, recipe(loss="sum", balance=True))
+    store.read = lambda *place: read(*place) / 2
+    np.testing.assert_allclose(halved.draw(0).weight, 2 * weight, rtol=1e-4)
+    store.read = lambda *place: 0 * read(*place)
+    assert PatchSampler(store, recipe(loss="sum", balance=True)).draw(0).weight.max() <= 10.01
 
 
 def test_patches_are_mostly_tissue(tmp_path):
     store = phantom_store(tmp_path / "s.h5", ((200, 200),))
-    _, hr = PatchSampler(store, recipe(batch=64)).draw(0)
+    hr = PatchSampler(store, recipe(batch=64)).draw(0).hr
     assert np.mean(hr > 0.1) > 0.6
 
 
@@ -112,7 +132,7 @@ class TestRegularGrid:
         """Section 3.1: LR/HR 14/27, 10/28, 8/29."""
         size, step = PAPER[scale]
         sampler = PatchSampler(store, settings(scale, "paper", lr_patch=size, lr_step=step))
-        lr_patches, hr_patches = sampler.draw(0)
+        lr_patches, hr_patches, _ = sampler.draw(0)
         assert lr_patches.shape[1:] == (1, size, size)
         assert hr_patches.shape[1:] == (1, hr, hr)
 

@@ -75,6 +75,7 @@ class TrainingConfig:
     weight_decay: float = 1e-4
     momentum: float = 0.9  # sgd and muon
     loss: Literal["absolute", "squared", "sum", "decibels"] = "absolute"
+    balance: bool = False  # squared errors of a slice count by 1 / RMSE of bicubic interpolation
     clip: float = 1.0  # global gradient norm; 0 does not clip
     clip_by_rate: bool = False  # clip at clip / learning rate, as VDSR and DRRN do
     batch: int = 8
@@ -126,6 +127,8 @@ class Recipe:
             or (training.epochs > 0 and data.lr_step > 0),
             "training.warmup must be in [0, 1)": 0 <= training.warmup < 1,
             "training.step must be in (0, 1]": 0 < training.step <= 1,
+            "training.balance needs squared errors: loss = 'squared' or 'sum'": not training.balance
+            or training.loss in ("squared", "sum"),
             "training.clip must not be negative": training.clip >= 0,
             "training.ema must be in [0, 1)": 0 <= training.ema < 1,
         }

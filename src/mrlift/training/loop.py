@@ -218,13 +218,13 @@ class Run:
         rate = learning_rate(config, (self.step + 1) / self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        lr, hr = (
-            torch.from_numpy(a).to(self.device)
-            for a in self.sampler.draw(self.step, self.rank, self.world)
-        )
+        batch = [
+            None if part is None else torch.from_numpy(part).to(self.device)
+            for part in self.sampler.draw(self.step, self.rank, self.world)
+        ]
         self.optimiser.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            loss = self.objective(lr, hr)
+            loss = self.objective(*batch)
         loss.backward()
         limit = (config.clip / rate if config.clip_by_rate else config.clip) or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit).item()

@@ -49,10 +49,20 @@ class Objective(nn.Module):
         super().__init__()
         self.network, self.loss, self.alone = network, LOSSES[loss], loss in ALONE
 
-    def forward(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """The loss of a batch of LR (b, 1, h, w) and HR patches (b, 1, H, W)."""
+    def forward(self, lr: Tensor, hr: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss of a batch of LR (b, 1, h, w) and HR patches (b, 1, H, W).
+
+        `weight` (b,) is that of the squared errors of each patch.
+        """
         fused = self.alone and not torch.is_autocast_enabled(lr.device.type)
         if fused or not hasattr(self.network, "outputs"):
-            return self.loss(self.network(lr), hr)
+            return self._loss(self.network(lr), hr, weight)
         y_hat, each = self.network.outputs(lr)  # type: ignore[operator]
-        return self.loss(y_hat, hr) + (0 if self.alone else self.loss(each, hr))
+        loss = self._loss(y_hat, hr, weight)
+        return loss if self.alone else loss + self._loss(each, hr, weight)
+
+    def _loss(self, y: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
+        if weight is None:
+            return self.loss(y, hr)
+        root = weight.sqrt()[:, None, None, None]
+        return self.loss(y * root, hr * root)

@@ -11,18 +11,20 @@ processes, sees what an unbroken single one would.
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlift.errors import InputError
-from mrlift.inference.degradation import Kind
+from mrlift.inference.degradation import Kind, degrade_slice
 from mrlift.inference.normalise import foreground_share
 from mrlift.resampling import (
     Grid,
     bicubic_down,
     bicubic_rescale,
+    bicubic_up,
     filled_size,
     hr_size,
     kspace_resize,
@@ -35,6 +37,8 @@ from mrlift.training.store import SliceStore, Split
 PAPER = {2: (14, 11), 3: (10, 7), 4: (8, 6)}  # section 3.1: LR samples a side, and between patches
 TRIES = 10  # draws before a patch with much air is taken after all
 TISSUE = 0.5  # least foreground of a patch at a random place
+USUAL = 0.02  # RMSE of bicubic interpolation of a slice that weighs 1 where slices are balanced
+LEAST = 0.002  # RMSE below which a slice weighs no more: it is nearly empty
 CACHED = 64  # pairs of matrices, about 1 MB each
 Image = NDArray[np.float32]
 Rows = tuple[int, NDArray[np.float32]]  # first source sample, and weights from there on
@@ -51,8 +55,16 @@ class Place:
     corner: tuple[int, int]
 
 
+class Batch(NamedTuple):
+    """LR (b, 1, h, w) and HR patches (b, 1, H, W); weights (b,) where slices are balanced."""
+
+    lr: Image
+    hr: Image
+    weight: Image | None
+
+
 class PatchSampler:
-    """Draws batches of (LR, HR) patches, float32 (b, 1, h, w) and (b, 1, H, W).
+    """Draws batches of patches, float32.
 
     With `data.lr_step` = 0 places are random, and those that are mostly air are drawn again;
     otherwise they are all places of a regular grid, in a new order for each epoch. Slices are
@@ -83,27 +95,30 @@ class PatchSampler:
             )
         self._ends = np.cumsum(counts)
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        self._difficulty = cache(self._rmse)
 
     def __len__(self) -> int:
         """Places on the regular grid; or, where places are random, slices times sizes."""
         return int(self._ends[-1])
 
-    def draw(self, step: int, rank: int = 0, world: int = 1) -> tuple[Image, Image]:
+    def draw(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The share of process `rank` of `world` in the batch of training step `step`."""
         batch, seed = self.recipe.training.batch, self.recipe.training.seed
-        pairs = []
+        places, pairs = [], []
         for item in range(rank, batch, world):
             rng = np.random.default_rng([seed, step, item])
-            if self.step:
-                pairs.append(self.pair(self._regular(step * batch + item, rng), rng))
-                continue
             for _ in range(TRIES):
-                lr, hr = self.pair(self._random(rng), rng)
-                if foreground_share(hr[::4, ::4]) > TISSUE:
+                place = self._regular(step * batch + item, rng) if self.step else self._random(rng)
+                lr, hr = self.pair(place, rng)
+                if self.step or foreground_share(hr[::4, ::4]) > TISSUE:
                     break
+            places.append(place)
             pairs.append((lr, hr))
-        lrs, hrs = zip(*pairs, strict=True)
-        return np.stack(lrs)[:, None], np.stack(hrs)[:, None]
+        lrs, hrs = (np.stack(patches)[:, None] for patches in zip(*pairs, strict=True))
+        if not self.recipe.training.balance:
+            return Batch(lrs, hrs, None)
+        weights = [USUAL / max(self._difficulty(p.series, p.index), LEAST) for p in places]
+        return Batch(lrs, hrs, np.array(weights, np.float32))
 
     def pair(self, place: Place, rng: np.random.Generator) -> tuple[Image, Image]:
         """The LR and HR patch of a place; `rng` draws the noise."""
@@ -125,6 +140,15 @@ class PatchSampler:
         )
         low, high = self.recipe.data.noise
         return (rician_noise(lr, rng.uniform(low, high), rng) if high else lr), hr
+
+    def _rmse(self, series: int, index: int) -> float:
+        """What bicubic interpolation misses of a slice, at its own size and without noise."""
+        hr = self.store.read(series, index)
+        height, width = (filled_size(n, self.scale, self.grid) for n in hr.shape)
+        hr = np.ascontiguousarray(hr[:height, :width])
+        rng = np.random.default_rng(0)
+        lr = degrade_slice(hr, self.scale, self.recipe.data.degradation, self.grid, 0.0, rng)
+        return float(np.sqrt(np.square(bicubic_up(lr, self.scale, self.grid) - hr).mean()))
 
     def _read(self, place: Place, lengths: tuple[int, ...], spans: list[tuple[int, int]]) -> Image:
         """A rectangle of the turned slice; only what is needed leaves the disk."""
