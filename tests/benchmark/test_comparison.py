@@ -18,6 +18,7 @@ from mrlift.inference.degradation import degrade
 from mrlift.inference.engines import bicubic_engine
 from mrlift.inference.zoo import Model
 from mrlift.metrics import nrmse, psnr, ssim
+from mrlift.quality import ensemble
 from mrlift.resampling import kspace_down
 from mrlift.volume import Volume
 
@@ -147,3 +148,17 @@ def test_the_real_sample_gains(sample):
     result = series_quality("sample", hr, mrlift.load_model(degradation="bicubic"), "bicubic", 0.0)
     assert result.gain > 1.5
     assert result.ssim > result.ssim_bicubic
+
+
+def test_the_ensemble_is_the_mean_of_eight(tmp_path):
+    """What `upscale --ensemble` writes is what is measured."""
+    mrlift.save(head_volume((64, 72, 3)), tmp_path / "a.nii.gz")
+    model = mrlift.load_model("mrl-tiny-x2-bicubic", engine="onnx")
+    (one,) = measure(tmp_path, model, "bicubic", 0.0)
+    (eight,) = measure(tmp_path, model, "bicubic", 0.0, turned=True)
+    assert eight.psnr_bicubic == one.psnr_bicubic
+    lr = degrade(mrlift.load(tmp_path / "a.nii.gz"), 2, dtype=np.dtype(np.float32))
+    mean = ensemble(lr, model).mean
+    assert eight.psnr == compare(mean, mrlift.load(tmp_path / "a.nii.gz")).mean["psnr"]
+    assert eight.psnr != one.psnr
+    assert as_json([eight], model, "bicubic", 0.0, "command", turned=True)["ensemble"]

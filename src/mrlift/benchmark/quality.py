@@ -27,6 +27,7 @@ from mrlift.inference.engines import processor
 from mrlift.inference.pipeline import upscale
 from mrlift.inference.zoo import Model
 from mrlift.io import find_series, load
+from mrlift.quality import ensemble
 from mrlift.resampling import bicubic_up, kspace_up
 from mrlift.volume import Volume
 
@@ -51,9 +52,12 @@ class SeriesQuality:
 
 
 def series_quality(
-    name: str, volume: Volume, model: Model, kind: Kind, noise: float
+    name: str, volume: Volume, model: Model, kind: Kind, noise: float, *, turned: bool = False
 ) -> SeriesQuality:
-    """Reduce, upscale and compare one series; LR stays in floats, as the papers have it."""
+    """Reduce, upscale and compare one series; LR stays in floats, as the papers have it.
+
+    With `turned` what is compared is the mean of the eight flips and transposes.
+    """
     scale, grid = model.card.scale, model.card.grid
     lr = degrade(volume, scale, kind, grid=grid, noise=noise, dtype=np.dtype(np.float32))
 
@@ -61,7 +65,8 @@ def series_quality(
         slices = up(lr.slices().astype(np.float32), scale)
         return compare(lr.resized(lr.voxels_from_slices(slices), scale, grid), volume).mean
 
-    ours = compare(upscale(lr, scale, model), volume)
+    sr = ensemble(lr, model).mean if turned else upscale(lr, scale, model)
+    ours = compare(sr, volume)
     bicubic = means(partial(bicubic_up, grid=grid))
     sinc = means(kspace_up) if kind == "kspace" else {}
     return SeriesQuality(
@@ -82,6 +87,8 @@ def measure(
     kind: Kind,
     noise: float,
     report: Callable[[SeriesQuality], None] = lambda _: None,
+    *,
+    turned: bool = False,
 ) -> list[SeriesQuality]:
     """`series_quality` of every series under `folder`, in the order of their paths.
 
@@ -91,6 +98,7 @@ def measure(
         kind: how LR is made.
         noise: Rician, standard deviation as a share of the series' 99.9th percentile.
         report: is given each result as it comes.
+        turned: compare the mean of the eight flips and transposes; takes eight times as long.
 
     Raises:
         InputError: there is no series, or one of them cannot be measured.
@@ -98,7 +106,7 @@ def measure(
     results = []
     for path in find_series(folder):
         name = path.relative_to(folder).as_posix().removesuffix(".gz").removesuffix(".nii")
-        results.append(series_quality(name, load(path), model, kind, noise))
+        results.append(series_quality(name, load(path), model, kind, noise, turned=turned))
         report(results[-1])
     if not results:
         raise InputError(f"Expected NIfTI files or DICOM series under {folder}, found none.")
@@ -106,7 +114,13 @@ def measure(
 
 
 def as_json(
-    results: list[SeriesQuality], model: Model, kind: Kind, noise: float, command: str
+    results: list[SeriesQuality],
+    model: Model,
+    kind: Kind,
+    noise: float,
+    command: str,
+    *,
+    turned: bool = False,
 ) -> dict[str, Any]:
     """The results with everything needed to place and repeat them."""
     return {
@@ -116,6 +130,7 @@ def as_json(
         "scale": model.card.scale,
         "degradation": kind,
         "noise": noise,
+        "ensemble": turned,
         "mean_gain": float(np.mean([r.gain for r in results])),
         "series": [asdict(r) | {"gain": r.gain} for r in results],
     }

@@ -58,6 +58,13 @@ def quality(
             help="Rician, share of the 99.9th percentile; default: 0.01 with kspace, else none.",
         ),
     ] = None,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            help="As of `upscale`: mean of eight flips and transposes; takes 8 times as long.",
+        ),
+    ] = False,
     threads: Threads = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Also write this file.")] = None,
 ) -> None:
@@ -85,7 +92,7 @@ def quality(
     def show(r: "SeriesQuality") -> None:
         progress.print(f"{r.series}  {r.gain:+.2f} dB", markup=False, highlight=False)
 
-    results = measure(data, loaded, kind, sigma, show)
+    results = measure(data, loaded, kind, sigma, show, turned=ensemble)
     columns = ["psnr_bicubic", "psnr_sinc", "psnr", "gain", "ssim_bicubic", "ssim_sinc", "ssim"]
     heads = ["bicubic dB", "sinc dB", "mrlift dB", "gain", "SSIM bicubic", "SSIM sinc", "SSIM"]
     if kind != "kspace":
@@ -107,7 +114,8 @@ def quality(
     add("mean over series", sum(r.slices for r in results), np.mean(rows, axis=0).tolist())
     out().print(table)
     if json:
-        write_json(json, as_json(results, loaded, kind, sigma, command_line()))
+        record = as_json(results, loaded, kind, sigma, command_line(), turned=ensemble)
+        write_json(json, record)
 
 
 @bench.command()
