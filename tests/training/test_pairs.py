@@ -31,11 +31,11 @@ KINDS = [("edges", "bicubic"), ("paper", "bicubic"), ("edges", "kspace")]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("factor", [1.0, 0.7])
+@pytest.mark.parametrize("sizes", [[1.0], [0.7], [1.0, 0.7]])
 @pytest.mark.parametrize(("grid", "kind"), KINDS)
-def test_a_pair_is_a_part_of_the_turned_sized_and_reduced_slice(store, scale, grid, kind, factor):
+def test_a_pair_is_a_part_of_the_turned_sized_and_reduced_slice(store, scale, grid, kind, sizes):
     """Turned before it is degraded, and degraded as a whole: the slice's own path, cut out."""
-    sampler = PatchSampler(store, settings(scale, grid, kind, rescale=[factor]))
+    sampler = PatchSampler(store, settings(scale, grid, kind, rescale=sizes, stretch=True))
     rng = np.random.default_rng(scale)
     for _ in range(6):
         place = sampler._random(rng)
@@ -44,7 +44,9 @@ def test_a_pair_is_a_part_of_the_turned_sized_and_reduced_slice(store, scale, gr
         flip_rows, flip_columns, transpose = place.turn
         whole = whole[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
         whole = whole.T if transpose else whole
-        whole = whole if factor == 1.0 else bicubic_rescale(whole, factor)
+        for factor in place.factors:  # an axis at a time, each of which comes first once
+            sized = whole.T[:, :, None]
+            whole = (sized if factor == 1.0 else bicubic_rescale(sized, factor))[..., 0]
         height, width = (filled_size(n, scale, grid) for n in whole.shape)
         whole = np.ascontiguousarray(whole[:height, :width])
         reduced = degrade_slice(whole, scale, kind, grid, 0.0, rng)
@@ -101,7 +103,7 @@ def test_patches_are_mostly_tissue(tmp_path):
 
 
 def test_noise_is_drawn_between_its_bounds(store):
-    place = Place(0, 0, 1.0, (False, False, False), (10, 10))
+    place = Place(0, 0, (1.0, 1.0), (False, False, False), (10, 10))
     clean = PatchSampler(store, settings(kind="kspace"))
     noisy = PatchSampler(store, settings(kind="kspace", noise=[0.05, 0.05]))
     pairs = [s.pair(place, np.random.default_rng(k)) for s in (clean, noisy) for k in range(20)]

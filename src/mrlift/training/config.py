@@ -61,6 +61,7 @@ class DataConfig:
     lr_patch: int = 32  # side of an LR patch, LR samples
     lr_step: int = 0  # between patches of a regular grid, LR samples; 0: random places
     rescale: tuple[float, ...] = (1.0,)  # each slice is also learned at these sizes
+    stretch: bool = False  # rows and columns may take different ones of these
 
 
 @dataclass(frozen=True)

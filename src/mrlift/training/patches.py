@@ -12,6 +12,7 @@ processes, sees what an unbroken single one would.
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -46,11 +47,11 @@ Rows = tuple[int, NDArray[np.float32]]  # first source sample, and weights from 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a pair comes from: slice, size, how the slice is turned, then the LR corner."""
+    """Where a pair comes from: slice, how it is turned, then sized, then the LR corner."""
 
     series: int
     index: int
-    factor: float
+    factors: tuple[float, float]  # of the turned slice's rows and columns
     turn: tuple[bool, bool, bool]  # flip rows, flip columns, then transpose
     corner: tuple[int, int]
 
@@ -79,14 +80,17 @@ class PatchSampler:
         self.scale, self.grid = recipe.network.scale, recipe.network.grid
         self.size, self.step = recipe.data.lr_patch, recipe.data.lr_step
         self.side = hr_size(self.size, self.scale, self.grid)
-        self._sets: list[tuple[int, float, tuple[int, int]]] = []  # series, factor, LR shape
+        sizes = recipe.data.rescale
+        pairs = list(product(sizes, sizes)) if recipe.data.stretch else [(f, f) for f in sizes]
+        # series, factors, LR shape
+        self._sets: list[tuple[int, tuple[float, float], tuple[int, int]]] = []
         counts = []
         for series in store.of(split):
             slices, height, width = store.shapes[series]
-            for factor in recipe.data.rescale:
-                shape = (self._lr_length(height, factor), self._lr_length(width, factor))
+            for factors in pairs:
+                shape = (self._lr_length(height, factors[0]), self._lr_length(width, factors[1]))
                 if min(shape) >= self.size:
-                    self._sets.append((series, factor, shape))
+                    self._sets.append((series, factors, shape))
                     counts.append(slices * (math.prod(self._grid(shape)) if self.step else 1))
         if not counts:
             raise InputError(
@@ -126,8 +130,8 @@ class PatchSampler:
         lengths = lengths[::-1] if place.turn[2] else lengths
         kind = self.recipe.data.degradation
         rows, columns = (
-            _cut(n, place.factor, self.scale, self.grid, kind, start, self.size)
-            for n, start in zip(lengths, place.corner, strict=True)
+            _cut(n, factor, self.scale, self.grid, kind, start, self.size)
+            for n, factor, start in zip(lengths, place.factors, place.corner, strict=True)
         )
         spans = [
             (min(a for a, _ in axis), max(a + m.shape[1] for a, m in axis))
@@ -166,10 +170,11 @@ class PatchSampler:
     def _random(self, rng: np.random.Generator) -> Place:
         turn = _turn(rng)
         chosen, index = self._find(int(rng.integers(len(self))))
-        series, factor, shape = self._sets[chosen]
-        shape = shape[::-1] if turn[2] else shape
+        series, factors, shape = self._sets[chosen]
+        if turn[2]:
+            factors, shape = factors[::-1], shape[::-1]
         top, left = (int(rng.integers(n - self.size + 1)) for n in shape)
-        return Place(series, index, factor, turn, (top, left))
+        return Place(series, index, factors, turn, (top, left))
 
     def _regular(self, item: int, rng: np.random.Generator) -> Place:
         epoch, position = divmod(item, len(self))
@@ -177,13 +182,15 @@ class PatchSampler:
             shuffled = np.random.default_rng([self.recipe.training.seed, epoch])
             self._order = (epoch, shuffled.permutation(len(self)))
         chosen, rest = self._find(int(self._order[1][position]))
-        series, factor, shape = self._sets[chosen]
+        series, factors, shape = self._sets[chosen]
         down, across = self._grid(shape)
         index, rest = divmod(rest, down * across)
         row, column = divmod(rest, across)
         turn = _turn(rng)
         corner = (row * self.step, column * self.step)
-        return Place(series, index, factor, turn, corner[::-1] if turn[2] else corner)
+        if turn[2]:
+            factors, corner = factors[::-1], corner[::-1]
+        return Place(series, index, factors, turn, corner)
 
     def _find(self, item: int) -> tuple[int, int]:
         """Which set an item is of, and its number therein."""
