@@ -1,12 +1,15 @@
-"""Draw the learning curves of training runs: validation gain over HR pixels seen.
+"""Draw the learning curves of training runs: gains over HR pixels seen.
 
     python benchmarks/curves.py benchmarks/results/curves docs/images/learning.svg
 
 The folder holds the `curves.csv` of each run under the name of its recipe. A run that was started
-from another one goes on where that one was; `STARTS` says from which.
+from another one goes on where that one was; `STARTS` says from which. What `mrlift bench quality`
+found on the test series at the end of a run of the full network is in `candidates/RUN`, and of a
+shipped set in `results`.
 """
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -35,6 +38,11 @@ STARTS = {
     "more-x2": "muon-x2",
     "more-x4": "squared-x4",
     "further-x4": "more-x4",
+    "sum-x2": "more-x2",
+    "sum-x4": "further-x4",
+    "balanced-x2": "sum-x2",
+    "balanced-x4": "sum-x4",
+    "varied-x3": "squared-x3",
     "tiny-x2": "cpu-x2-tiny",
     "tiny-x2-kspace": "cpu-x2-tiny",
 }
@@ -44,8 +52,14 @@ for kind in ("", "-kspace"):
     STARTS |= {
         f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
     }
+SHIPPED = (
+    *("more-x2", "final-x3", "balanced-x4"),
+    *("again-x2-kspace", "final-x3-kspace", "final-x4-kspace"),
+)
+LAST = ("varied", "balanced", "sum", "further", "more", "squared", "muon", "again", "last", "final")
+FULL = "128 channels x 9 units"
 SIZES = {
-    "128 channels x 9 units": ("further", "more", "squared", "muon", "again", "last", "final"),
+    FULL: LAST,
     "64 x 4": ("fast",),
     "32 x 4": ("tiny",),
 }
@@ -78,6 +92,20 @@ def chain(folder: Path, name: str) -> tuple[list[float], list[float]]:
     return pixels, gains
 
 
+def tests(folder: Path, name: str) -> tuple[list[float], list[float]]:
+    """HR pixels seen and gain on the test series, at the end of a run and of those before."""
+    scale, kind = name.split("-")[1], "kspace" if name.endswith("kspace") else "bicubic"
+    file = f"quality-mrl-{scale}-{kind}.json"
+    ended = folder.parent if name in SHIPPED else folder.parents[1] / "candidates" / name
+    parent = STARTS.get(name, "")
+    same = parent.endswith(name.partition("-")[2])
+    pixels, gains = tests(folder, parent) if same else ([], [])
+    if (ended / file).exists():
+        pixels.append(chain(folder, name)[0][-1])
+        gains.append(json.loads((ended / file).read_text())["mean_gain"])
+    return pixels, gains
+
+
 def draw(folder: Path, target: Path) -> None:
     """A panel for each degradation and scale; colours are sizes."""
     figure, rows = plt.subplots(
@@ -89,9 +117,11 @@ def draw(folder: Path, target: Path) -> None:
                 names = [f"{run}-x{scale}{kind}" for run in runs]
                 name = next(n for n in names if (folder / f"{n}.csv").exists())
                 panel.plot(*chain(folder, name), marker=".", label=label)
+                if label == FULL:
+                    panel.plot(*tests(folder, name), "kD", fillstyle="none", label="the same, test")
             panel.set_title(f"x{scale}, {'k-space' if kind else 'bicubic'}")
             panel.grid(alpha=0.3)
-        row[0].set_ylabel("validation gain over bicubic, dB")
+        row[0].set_ylabel("gain over bicubic, dB")
     rows[0][2].legend(frameon=False)
     rows[1][1].set_xlabel("HR pixels seen, millions, with those of the runs started from")
     figure.savefig(target, metadata={"Date": None})

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from laws import grids, scales
 
 import mrlift
+from mrlift.inference import patches
 from mrlift.inference.card import Card
 from mrlift.inference.choice import installed
 from mrlift.inference.engines import bicubic_engine
@@ -52,15 +53,21 @@ def test_the_shipped_network_in_patches_equals_the_whole_slice():
     assert np.abs(whole - parts).max() <= 1e-5
 
 
-def test_patches_are_rounded_as_the_slice():
+def test_patches_are_rounded_as_the_slice(monkeypatch):
     """The engine winograd computes tiles; those of patches lie where those of the slice do.
 
-    With tiles that begin where a patch does, these weights differ by 9e-6.
+    With tiles that begin where a patch does, these weights differ by more than twice as much.
     """
     if "winograd" not in installed():
         pytest.skip("the engine winograd is not to be had here")
     model = mrlift.load_model("mrl-x4-bicubic", engine="winograd")
     image = np.random.default_rng(0).random((90, 70), dtype=np.float32)
     whole = upscale_slice(image, model.engine, model.card)
-    parts = upscale_slice(image, model.engine, model.card, core=47)
-    assert np.abs(whole - parts).max() <= 4e-6
+
+    def difference():
+        return np.abs(whole - upscale_slice(image, model.engine, model.card, core=47)).max()
+
+    aligned = difference()
+    assert aligned <= 8e-6
+    monkeypatch.setattr(patches, "_at_tile", lambda sample: max(0, sample))
+    assert aligned < 0.7 * difference()

@@ -35,7 +35,8 @@ def upscale_slice(
         return _region(padded, everything, card.padding, engine, card, core)
     share = network_share(object_mask(image))
     parts = cover(share > 0, card.receptive_field)
-    reach = card.receptive_field if card.denoises else REACH  # noise is judged by its surroundings
+    # Noise is judged by its surroundings.
+    reach = card.receptive_field if card.denoises else REACH[card.scale]
     result = bicubic_up(image, card.scale, card.grid).astype(np.float32, copy=False)
     for part in parts:
         sr = _region(padded, part, reach, engine, card, core)
