@@ -1,22 +1,34 @@
 """What averages of the weights of two networks are worth, one trained on from the other.
 
-    python benchmarks/averages.py STORE RECIPE FIRST SECOND --json averages-x4.json
+    python benchmarks/averages.py STORE RECIPE FIRST SECOND --json averages-x4.json [--keep RUN]
 
 FIRST and SECOND are whatever `mrlift train --start` takes and RECIPE's network allows. The file has
-the validation gain for shares of SECOND from 0 to 1.
+the validation gain for shares of SECOND from 0 to 1. `--keep` makes a run of the best of them, for
+`mrlift export` or `--start`; it counts as trained on from SECOND by no step.
 """
 
 import argparse
+import math
 import tempfile
 from pathlib import Path
 
+from torch import Tensor
+
 from mrlift.benchmark.contest import write
 from mrlift.benchmark.quality import circumstances
+from mrlift.training.checkpoint import Checkpoint, save_checkpoint
 from mrlift.training.config import load_recipe
 from mrlift.training.loop import Run
 from mrlift.training.store import SliceStore
 
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
+
+
+def keep(run: Run, weights: dict[str, Tensor], folder: Path) -> None:
+    """Write a run of these weights, with the facts of the one that it is made from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    one = Checkpoint(run.recipe, 0, weights, weights, {}, run.history, run.facts)
+    save_checkpoint(one, folder)
 
 
 def main() -> None:
@@ -25,6 +37,7 @@ def main() -> None:
     for name in ("store", "recipe", "first", "second"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--keep", type=Path, metavar="RUN")
     options = parser.parse_args()
     store, recipe = SliceStore(options.store), load_recipe(options.recipe)
     with tempfile.TemporaryDirectory() as folder:
@@ -36,8 +49,12 @@ def main() -> None:
         found = {}
         for share in SHARES:
             mean = {key: first[key].lerp(second[key], share) for key in first}
-            run.average.load_state_dict(mean)
-            found[share] = round(run.validate(), 4)
+            other.average.load_state_dict(mean)
+            gain = other.validate()
+            if options.keep and gain > max(found.values(), default=-math.inf):
+                other.history = [{"step": 0, "lr_pixels": 0, "gain": gain}]
+                keep(other, mean, options.keep)
+            found[share] = round(gain, 4)
             print(share, f"{found[share]:+.4f} dB", flush=True)
     names = [getattr(options, name).name for name in ("store", "recipe", "first", "second")]
     command = f"python benchmarks/averages.py {' '.join(names)} --json {options.json.name}"
