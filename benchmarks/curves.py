@@ -53,7 +53,7 @@ for kind in ("", "-kspace"):
         f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
     }
 SHIPPED = (
-    *("more-x2", "final-x3", "balanced-x4"),
+    *("balanced-x2", "varied-x3", "balanced-x4"),
     *("again-x2-kspace", "final-x3-kspace", "final-x4-kspace"),
 )
 LAST = ("varied", "balanced", "sum", "further", "more", "squared", "muon", "again", "last", "final")
