@@ -4,15 +4,13 @@
 
 FIRST and SECOND are whatever `mrlift train --start` takes and RECIPE's network allows. The file has
 the validation gain for shares of SECOND from 0 to 1. `--keep` makes a run of the best of them, for
-`mrlift export` or `--start`; it counts as trained on from SECOND by no step.
+`mrlift export` or `--start`, whose card will tell the budget of SECOND.
 """
 
 import argparse
 import math
 import tempfile
 from pathlib import Path
-
-from torch import Tensor
 
 from mrlift.benchmark.contest import write
 from mrlift.benchmark.quality import circumstances
@@ -24,11 +22,13 @@ from mrlift.training.store import SliceStore
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
 
 
-def keep(run: Run, weights: dict[str, Tensor], folder: Path) -> None:
-    """Write a run of these weights, with the facts of the one that it is made from."""
+def keep(run: Run, gain: float, folder: Path) -> None:
+    """Write the averaged weights as a run of their own, which ends where that of SECOND did."""
+    *before, last = run.facts["start"]
+    weights, facts = run.average.state_dict(), run.facts | {"start": before}
+    history = [{"step": 0, "lr_pixels": last["lr_pixels"], "gain": gain}]
     folder.mkdir(parents=True, exist_ok=True)
-    one = Checkpoint(run.recipe, 0, weights, weights, {}, run.history, run.facts)
-    save_checkpoint(one, folder)
+    save_checkpoint(Checkpoint(run.recipe, 0, weights, weights, {}, history, facts), folder)
 
 
 def main() -> None:
@@ -52,8 +52,7 @@ def main() -> None:
             other.average.load_state_dict(mean)
             gain = other.validate()
             if options.keep and gain > max(found.values(), default=-math.inf):
-                other.history = [{"step": 0, "lr_pixels": 0, "gain": gain}]
-                keep(other, mean, options.keep)
+                keep(other, gain, options.keep)
             found[share] = round(gain, 4)
             print(share, f"{found[share]:+.4f} dB", flush=True)
     names = [getattr(options, name).name for name in ("store", "recipe", "first", "second")]

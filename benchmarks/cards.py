@@ -75,7 +75,7 @@ def page(card: dict, results: dict) -> str:
     )
     low, high = card["spacing"]
     noise = training.get("noise", [0, 0])
-    loss = LOSSES[training["loss"]]
+    loss = LOSSES[training["loss"]] + (", slices balanced" if training.get("balance") else "")
     rows = [
         f"| {r['series']} | {r['slices']} | {r['psnr_bicubic']:.2f} "
         + (f"| {r['psnr_sinc']:.2f} " if kspace else "")
