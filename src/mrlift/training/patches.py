@@ -11,7 +11,7 @@ processes, sees what an unbroken single one would.
 
 import math
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -99,7 +99,7 @@ class PatchSampler:
             )
         self._ends = np.cumsum(counts)
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
-        self._difficulty = cache(self._rmse)
+        self._missed: dict[tuple[int, int], float] = {}  # RMSE of series and slice
 
     def __len__(self) -> int:
         """Places on the regular grid; or, where places are random, slices times sizes."""
@@ -121,7 +121,7 @@ class PatchSampler:
         lrs, hrs = (np.stack(patches)[:, None] for patches in zip(*pairs, strict=True))
         if not self.recipe.training.balance:
             return Batch(lrs, hrs, None)
-        weights = [USUAL / max(self._difficulty(p.series, p.index), LEAST) for p in places]
+        weights = [USUAL / max(self._rmse(p.series, p.index), LEAST) for p in places]
         return Batch(lrs, hrs, np.array(weights, np.float32))
 
     def pair(self, place: Place, rng: np.random.Generator) -> tuple[Image, Image]:
@@ -147,12 +147,16 @@ class PatchSampler:
 
     def _rmse(self, series: int, index: int) -> float:
         """What bicubic interpolation misses of a slice, at its own size and without noise."""
+        if (series, index) in self._missed:
+            return self._missed[series, index]
         hr = self.store.read(series, index)
         height, width = (filled_size(n, self.scale, self.grid) for n in hr.shape)
         hr = np.ascontiguousarray(hr[:height, :width])
         rng = np.random.default_rng(0)
         lr = degrade_slice(hr, self.scale, self.recipe.data.degradation, self.grid, 0.0, rng)
-        return float(np.sqrt(np.square(bicubic_up(lr, self.scale, self.grid) - hr).mean()))
+        error = bicubic_up(lr, self.scale, self.grid) - hr
+        self._missed[series, index] = float(np.sqrt(np.square(error).mean()))
+        return self._missed[series, index]
 
     def _read(self, place: Place, lengths: tuple[int, ...], spans: list[tuple[int, int]]) -> Image:
         """A rectangle of the turned slice; only what is needed leaves the disk."""
