@@ -53,21 +53,23 @@ def test_the_shipped_network_in_patches_equals_the_whole_slice():
     assert np.abs(whole - parts).max() <= 1e-5
 
 
-def test_patches_are_rounded_as_the_slice(monkeypatch):
+@pytest.mark.parametrize(("scale", "most"), [(2, 4e-6), (3, 4e-6), (4, 6e-6)])
+def test_patches_are_rounded_as_the_slice(monkeypatch, scale, most):
     """The engine winograd computes tiles; those of patches lie where those of the slice do.
 
-    With tiles that begin where a patch does, these weights differ by more than twice as much.
+    With tiles that begin where a patch does, results differ about twice as much.
     """
     if "winograd" not in installed():
         pytest.skip("the engine winograd is not to be had here")
-    model = mrlift.load_model("mrl-x4-bicubic", engine="winograd")
+    model = mrlift.load_model(f"mrl-x{scale}-bicubic", engine="winograd")
     image = np.random.default_rng(0).random((90, 70), dtype=np.float32)
     whole = upscale_slice(image, model.engine, model.card)
 
     def difference():
-        return np.abs(whole - upscale_slice(image, model.engine, model.card, core=47)).max()
+        return np.abs(whole - upscale_slice(image, model.engine, model.card, core=47))
 
     aligned = difference()
-    assert aligned <= 8e-6
+    assert aligned.max() <= most
     monkeypatch.setattr(patches, "_at_tile", lambda sample: max(0, sample))
-    assert aligned < 0.7 * difference()
+    anywhere = difference()
+    assert aligned.std() < 0.65 * anywhere.std()

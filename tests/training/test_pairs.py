@@ -56,6 +56,14 @@ def test_a_pair_is_a_part_of_the_turned_sized_and_reduced_slice(store, scale, gr
         np.testing.assert_allclose(hr, whole[rows, columns], atol=1e-6)
 
 
+def test_rows_and_columns_share_a_size_unless_stretched(store):
+    for stretch, sizes in ((False, 2), (True, 4)):
+        sampler = PatchSampler(store, settings(rescale=[1.0, 0.7], stretch=stretch))
+        places = [sampler._random(np.random.default_rng(k)) for k in range(60)]
+        assert len({p.factors for p in places}) == sizes
+        assert stretch or all(down == across for down, across in (p.factors for p in places))
+
+
 def test_batches_depend_on_seed_and_step_only(store):
     draw = PatchSampler(store, recipe()).draw
     again = PatchSampler(store, recipe()).draw

@@ -19,7 +19,7 @@ LEVEL = 0.03  # of the series' scale, of a local mean: what stays below it for g
 PEAK = 0.1  # of the series' scale: a single sample above it is no noise of air
 WINDOW = 5  # samples a side of the local mean: it has a fifth of the noise of one sample
 MARGIN = 4  # samples around the object that still belong to it
-REACH = {2: 6, 3: 8, 4: 8}  # by scale: samples beyond BLEND that such a patch still reaches
+REACH = 8  # samples beyond BLEND that a patch which ends in air still reaches
 BLEND = 4  # further samples over which the network gives way to interpolation
 
 

@@ -35,8 +35,7 @@ def upscale_slice(
         return _region(padded, everything, card.padding, engine, card, core)
     share = network_share(object_mask(image))
     parts = cover(share > 0, card.receptive_field)
-    # Noise is judged by its surroundings.
-    reach = card.receptive_field if card.denoises else REACH[card.scale]
+    reach = card.receptive_field if card.denoises else REACH  # noise is judged by its surroundings
     result = bicubic_up(image, card.scale, card.grid).astype(np.float32, copy=False)
     for part in parts:
         sr = _region(padded, part, reach, engine, card, core)
