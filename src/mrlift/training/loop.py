@@ -19,19 +19,18 @@ import torch
 from torch import Tensor, distributed
 
 from mrlift.errors import ConfigError, DivergenceError
-from mrlift.inference.degradation import degrade_slice
 from mrlift.inference.zoo import find_weights
 from mrlift.metrics import psnr
 from mrlift.networks import NETWORKS
 from mrlift.networks.engine import stored_network
-from mrlift.resampling import bicubic_up, filled_size
+from mrlift.resampling import bicubic_up
 from mrlift.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mrlift.training.config import NetworkConfig, Recipe, TrainingConfig
 from mrlift.training.curves import Curves
 from mrlift.training.growth import begin_from
 from mrlift.training.losses import Objective
 from mrlift.training.muon import Muon
-from mrlift.training.patches import Image, PatchSampler
+from mrlift.training.patches import Image, PatchSampler, whole_pair
 from mrlift.training.store import SliceStore, facts
 from mrlift.training.winograd import quicken
 
@@ -299,7 +298,6 @@ def validation_pairs(store: SliceStore, recipe: Recipe) -> list[tuple[str, Image
 
     Each comes with the source and contrast under which the card reports it.
     """
-    scale, grid = recipe.network.scale, recipe.network.grid
     every = [(s, i) for s in store.of("validation") for i in range(store.shapes[s][0])]
     if not every:
         raise ConfigError("The store has no validation patients; prepare it with some held out.")
@@ -308,11 +306,8 @@ def validation_pairs(store: SliceStore, recipe: Recipe) -> list[tuple[str, Image
     pairs = []
     for number in picked:
         series, index = every[int(number)]
-        record, hr = store.records[series], store.read(series, index)
-        height, width = (filled_size(n, scale, grid) for n in hr.shape)
-        hr = np.ascontiguousarray(hr[:height, :width])
-        rng = np.random.default_rng(int(number))
-        lr = degrade_slice(hr, scale, recipe.data.degradation, grid, sigma, rng)
+        record = store.records[series]
+        lr, hr = whole_pair(store, recipe, series, index, sigma, int(number))
         pairs.append((f"{record.source}, {record.contrast}", lr, hr))
     return pairs
 

@@ -147,15 +147,10 @@ class PatchSampler:
 
     def _rmse(self, series: int, index: int) -> float:
         """What bicubic interpolation misses of a slice, at its own size and without noise."""
-        if (series, index) in self._missed:
-            return self._missed[series, index]
-        hr = self.store.read(series, index)
-        height, width = (filled_size(n, self.scale, self.grid) for n in hr.shape)
-        hr = np.ascontiguousarray(hr[:height, :width])
-        rng = np.random.default_rng(0)
-        lr = degrade_slice(hr, self.scale, self.recipe.data.degradation, self.grid, 0.0, rng)
-        error = bicubic_up(lr, self.scale, self.grid) - hr
-        self._missed[series, index] = float(np.sqrt(np.square(error).mean()))
+        if (series, index) not in self._missed:
+            lr, hr = whole_pair(self.store, self.recipe, series, index)
+            error = bicubic_up(lr, self.scale, self.grid) - hr
+            self._missed[series, index] = float(np.sqrt(np.square(error).mean()))
         return self._missed[series, index]
 
     def _read(self, place: Place, lengths: tuple[int, ...], spans: list[tuple[int, int]]) -> Image:
@@ -210,6 +205,20 @@ class PatchSampler:
         sized = math.ceil(length * factor - 1e-9)
         filled = filled_size(sized, self.scale, self.grid)
         return lr_size(filled, self.scale, self.grid) if filled > 0 else 0
+
+
+def whole_pair(
+    store: SliceStore, recipe: Recipe, series: int, index: int, sigma: float = 0.0, seed: int = 0
+) -> tuple[Image, Image]:
+    """A slice at its own size, as far as whole LR samples fill it: LR (h, w) and HR (H, W).
+
+    `sigma` is that of the Rician noise, of which `seed` draws one.
+    """
+    scale, grid, hr = recipe.network.scale, recipe.network.grid, store.read(series, index)
+    height, width = (filled_size(n, scale, grid) for n in hr.shape)
+    hr = np.ascontiguousarray(hr[:height, :width])
+    rng = np.random.default_rng(seed)
+    return degrade_slice(hr, scale, recipe.data.degradation, grid, sigma, rng), hr
 
 
 def _turn(rng: np.random.Generator) -> tuple[bool, bool, bool]:
