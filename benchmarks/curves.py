@@ -44,7 +44,13 @@ STARTS = {
     "sum-x4": "further-x4",
     "balanced-x2": "sum-x2",
     "balanced-x4": "sum-x4",
+    "varied-x2": "balanced-x2",
     "varied-x3": "squared-x3",
+    "direct-x3": "direct-x2",
+    "direct-x4": "direct-x2",
+    "direct-x2-kspace": "direct-x2",
+    "direct-x3-kspace": "direct-x2-kspace",
+    "direct-x4-kspace": "direct-x2-kspace",
     "tiny-x2": "cpu-x2-tiny",
     "tiny-x2-kspace": "cpu-x2-tiny",
 }
@@ -62,6 +68,7 @@ LAST = ("varied", "balanced", "sum", "further", "more", "squared", "muon", "agai
 FULL = "128 channels x 9 units"
 SIZES = {
     FULL: LAST,
+    "the same, by direct-...": ("direct",),
     "64 x 4": ("fast",),
     "32 x 4": ("tiny",),
 }
@@ -124,7 +131,7 @@ def draw(folder: Path, target: Path) -> None:
             panel.set_title(f"x{scale}, {'k-space' if kind else 'bicubic'}")
             panel.grid(alpha=0.3)
         row[0].set_ylabel("gain over bicubic, dB")
-    rows[0][2].legend(frameon=False)
+    rows[1][2].legend(frameon=False, loc="upper right")
     rows[1][1].set_xlabel("HR pixels seen, millions, with those of the runs started from")
     figure.savefig(target, metadata={"Date": None})
 
