@@ -3,7 +3,7 @@
     python benchmarks/augmentation.py STORE 16e6 --json benchmarks/results/augmentation.json
 
 Each run begins as bicubic interpolation and sees the same number of LR pixels, by
-recipes/tiny-x2.toml but for what its name says. STORE should hold out whole sources, as
+recipes/shipped/tiny-x2.toml but for what its name says. STORE should hold out whole sources, as
 `mrlift data prepare --sources` allows: what augmentation gives on another scanner is the question.
 """
 
@@ -22,7 +22,7 @@ from mrlift.training.loop import Run
 from mrlift.training.patches import PatchSampler, Place
 from mrlift.training.store import SliceStore
 
-RECIPE = Path(__file__).parents[1] / "recipes/tiny-x2.toml"
+RECIPE = Path(__file__).parents[1] / "recipes/shipped/tiny-x2.toml"
 SIZES = {"one size": (1.0,), "two sizes": (1.0, 0.7), "four sizes": (1.0, 0.85, 0.7, 0.6)}
 
 

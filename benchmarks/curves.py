@@ -21,11 +21,11 @@ from matplotlib import pyplot as plt
 mpl.rcParams["svg.hashsalt"] = "mrlift"  # the same curves make the same file
 
 STARTS = {
-    "cpu-x2-fast": "cpu-x2-tiny",
-    "cpu-x2": "cpu-x2-fast",
-    "cpu-x2-kspace": "cpu-x2",
-    "long-x2": "cpu-x2",
-    "long-x2-kspace": "cpu-x2-kspace",
+    "first-x2-fast": "first-x2-tiny",
+    "first-x2": "first-x2-fast",
+    "first-x2-kspace": "first-x2",
+    "long-x2": "first-x2",
+    "long-x2-kspace": "first-x2-kspace",
     "final-x2": "long-x2",
     "final-x2-kspace": "long-x2-kspace",
     "last-x2-kspace": "final-x2-kspace",
@@ -46,13 +46,13 @@ STARTS = {
     "balanced-x4": "sum-x4",
     "varied-x2": "balanced-x2",
     "varied-x3": "squared-x3",
-    "direct-x3": "direct-x2",
-    "direct-x4": "direct-x2",
-    "direct-x2-kspace": "direct-x2",
-    "direct-x3-kspace": "direct-x2-kspace",
-    "direct-x4-kspace": "direct-x2-kspace",
-    "tiny-x2": "cpu-x2-tiny",
-    "tiny-x2-kspace": "cpu-x2-tiny",
+    "cpu-x3": "cpu-x2",
+    "cpu-x4": "cpu-x2",
+    "cpu-x2-kspace": "cpu-x2",
+    "cpu-x3-kspace": "cpu-x2-kspace",
+    "cpu-x4-kspace": "cpu-x2-kspace",
+    "tiny-x2": "first-x2-tiny",
+    "tiny-x2-kspace": "first-x2-tiny",
 }
 for kind in ("", "-kspace"):
     STARTS |= {f"final-x3{kind}": f"final-x2{kind}", f"final-x4{kind}": f"final-x3{kind}"}
@@ -68,7 +68,7 @@ LAST = ("varied", "balanced", "sum", "further", "more", "squared", "muon", "agai
 FULL = "128 channels x 9 units"
 SIZES = {
     FULL: LAST,
-    "the same, by direct-...": ("direct",),
+    "the same, by cpu-...": ("cpu",),
     "64 x 4": ("fast",),
     "32 x 4": ("tiny",),
 }

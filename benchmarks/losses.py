@@ -3,8 +3,8 @@
     python benchmarks/losses.py STORE 3e6 --json benchmarks/results/losses.json
 
 Each run begins with the shipped `mrl-tiny-x2-bicubic` and sees the same LR pixels, by
-recipes/tiny-x2.toml but for the loss, half its rate, and the seed. The last two weigh squared
-errors by what interpolation misses of their slice (`training.balance`).
+recipes/shipped/tiny-x2.toml but for the loss, half its rate, and the seed. The last two weigh
+squared errors by what interpolation misses of their slice (`training.balance`).
 """
 
 from pathlib import Path

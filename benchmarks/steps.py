@@ -2,8 +2,8 @@
 
     python benchmarks/steps.py STORE 3e6 --json benchmarks/results/steps.json
 
-Each run sees the same number of LR pixels, by recipes/tiny-x2.toml but for the optimiser, its rate,
-and how many patches a step takes.
+Each run sees the same number of LR pixels, by recipes/shipped/tiny-x2.toml but for the
+optimiser, its rate, and how many patches a step takes.
 """
 
 from augmentation import arguments, gains, write

@@ -13,7 +13,7 @@ from mrlift.training.loop import build_network, learning_rate  # noqa: E402
 
 class TestRecipes:
     @pytest.mark.parametrize(
-        "path", sorted((ROOT / "recipes").glob("*-x*.toml")), ids=lambda p: p.stem
+        "path", sorted((ROOT / "recipes").rglob("*-x*.toml")), ids=lambda p: p.stem
     )
     def test_every_recipe_is_complete_and_builds(self, path):
         settings = load_recipe(path)
