@@ -49,6 +49,7 @@ def test_starts_are_quick_and_large_slices_fit():
 
 
 def test_a_training_step_is_near_its_bare_convolutions():
+    assert record("training-small-steps")["ratio"] >= 0.85
     assert record("training-single")["ratio"] >= 0.85
     steps = {kind: record(f"training-{kind}")["step_seconds"] for kind in ("single", "mixed")}
     assert steps["mixed"] < steps["single"] / 3
