@@ -1,11 +1,12 @@
 """Draw the learning curves of training runs: gains over HR pixels seen.
 
-    python benchmarks/curves.py benchmarks/results/curves docs/images/learning.svg
+    python benchmarks/curves.py benchmarks/results/curves docs/images
 
 The folder holds the `curves.csv` of each run under the name of its recipe. A run that was started
 from another one goes on where that one was; `STARTS` says from which. What `mrlift bench quality`
 found on the test series at the end of a run of the full network is in `candidates/RUN`, and of a
-shipped set in `results`.
+shipped set in `results`. The second picture has the networks of `results/size-*.json` (size.py),
+the shipped one and larger ones grown from it, from there on.
 """
 
 import csv
@@ -136,5 +137,26 @@ def draw(folder: Path, target: Path) -> None:
     figure.savefig(target, metadata={"Date": None})
 
 
+def draw_sizes(records: list[Path], target: Path) -> None:
+    """A panel for each scale: networks of several sizes, and where all of them began."""
+    figure, panels = plt.subplots(
+        1, len(records), figsize=(5 * len(records), 3.5), squeeze=False, layout="constrained"
+    )
+    for panel, record in zip(panels[0], records, strict=True):
+        unit = scale_of(record.stem) ** 2 / 1e6
+        for size, run in json.loads(record.read_text())["sizes"].items():
+            pixels = [int(lr_pixels) * unit for lr_pixels in run["on_the_way"]]
+            panel.plot(pixels, run["on_the_way"].values(), marker=".", label=size)
+            panel.axhline(run["before"], color="k", linestyle=":", linewidth=1)
+        panel.set_title(f"{record.stem.split('-')[1]}, bicubic")
+        panel.grid(alpha=0.3)
+        panel.set_xlabel("HR pixels seen since the shipped weights, millions")
+    panels[0][0].set_ylabel("gain over bicubic, dB")
+    panels[0][0].legend(frameon=False, loc="lower right", title="channels x units")
+    figure.savefig(target, metadata={"Date": None})
+
+
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(sys.argv[2]))
+    curves, images = map(Path, sys.argv[1:])
+    draw(curves, images / "learning.svg")
+    draw_sizes(sorted(curves.parent.glob("size-*.json")), images / "size.svg")

@@ -301,14 +301,16 @@ def test_two_machines_learn_what_one_does(prepared, tmp_path):
     In single precision: bfloat16 rounds the gradient of each process's share by itself.
     """
     single = RECIPE.replace("batch = 4", 'batch = 4\nprecision = "single"')
-    (tmp_path / "r.toml").write_text(single)
-    code, text = mrlift_command(*prepared(tmp_path / "one"))
-    assert code == 0, text
+    start = ("--start", tmp_path / "zero")
+    for run, pixels, more in (("zero", "576", ()), ("one", "23040", start)):
+        (tmp_path / "r.toml").write_text(single.replace("23040", pixels))
+        code, text = mrlift_command(*prepared(tmp_path / run, *more))
+        assert code == 0, text
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
         "--rdzv-id", "test", "--rdzv-backend", "c10d", "--rdzv-endpoint",
         f"localhost:{free_port()}",
-        "-m", "mrlift", *map(str, prepared(tmp_path / "two")),
+        "-m", "--", "mrlift", *map(str, prepared(tmp_path / "two", *start)),
     ]  # fmt: skip
     agents = [
         subprocess.Popen(
