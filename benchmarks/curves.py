@@ -47,6 +47,8 @@ STARTS = {
     "balanced-x4": "sum-x4",
     "varied-x2": "balanced-x2",
     "varied-x3": "squared-x3",
+    "further-x3": "varied-x3",
+    "anew-x3": "varied-x2",
     "cpu-x3": "cpu-x2",
     "cpu-x4": "cpu-x2",
     "cpu-x2-kspace": "cpu-x2",
@@ -62,10 +64,14 @@ for kind in ("", "-kspace"):
         f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
     }
 SHIPPED = (
-    *("balanced-x2", "varied-x3", "balanced-x4"),
+    *("balanced-x2", "anew-x3", "balanced-x4"),
     *("again-x2-kspace", "final-x3-kspace", "final-x4-kspace"),
 )
-LAST = ("varied", "balanced", "sum", "further", "more", "squared", "muon", "again", "last", "final")
+LAST = (
+    *("anew", "varied", "balanced", "sum", "further", "more"),
+    *("squared", "muon", "again", "last", "final"),
+)
+LEFT = "further-x3"  # gone on with until a new start did better
 FULL = "128 channels x 9 units"
 SIZES = {
     FULL: LAST,
@@ -129,6 +135,9 @@ def draw(folder: Path, target: Path) -> None:
                 panel.plot(*chain(folder, name), marker=".", label=label)
                 if label == FULL:
                     panel.plot(*tests(folder, name), "kD", fillstyle="none", label="the same, test")
+                    if name.partition("-")[2] == LEFT.partition("-")[2]:
+                        panel.plot(*chain(folder, LEFT), "C0:", marker=".")
+                        panel.plot(*tests(folder, LEFT), "kD", fillstyle="none")
             panel.set_title(f"x{scale}, {'k-space' if kind else 'bicubic'}")
             panel.grid(alpha=0.3)
         row[0].set_ylabel("gain over bicubic, dB")
