@@ -49,6 +49,11 @@ STARTS = {
     "varied-x3": "squared-x3",
     "further-x3": "varied-x3",
     "anew-x3": "varied-x2",
+    "longer-x3": "anew-x3",
+    "anew-x4": "longer-x3",
+    "muon-x2-kspace": "again-x2-kspace",
+    "anew-x3-kspace": "muon-x2-kspace",
+    "anew-x4-kspace": "muon-x2-kspace",
     "cpu-x3": "cpu-x2",
     "cpu-x4": "cpu-x2",
     "cpu-x2-kspace": "cpu-x2",
@@ -64,14 +69,14 @@ for kind in ("", "-kspace"):
         f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
     }
 SHIPPED = (
-    *("balanced-x2", "anew-x3", "balanced-x4"),
-    *("again-x2-kspace", "final-x3-kspace", "final-x4-kspace"),
+    *("balanced-x2", "longer-x3", "anew-x4"),
+    *("again-x2-kspace", "anew-x3-kspace", "final-x4-kspace"),
 )
 LAST = (
-    *("anew", "varied", "balanced", "sum", "further", "more"),
+    *("longer", "anew", "varied", "balanced", "sum", "further", "more"),
     *("squared", "muon", "again", "last", "final"),
 )
-LEFT = "further-x3"  # gone on with until a new start did better
+LEFT = ("further-x3", "balanced-x4")  # gone on with until a new start did better
 FULL = "128 channels x 9 units"
 SIZES = {
     FULL: LAST,
@@ -131,13 +136,15 @@ def draw(folder: Path, target: Path) -> None:
         for panel, scale in zip(row, (2, 3, 4), strict=True):
             for label, runs in SIZES.items():
                 names = [f"{run}-x{scale}{kind}" for run in runs]
-                name = next(n for n in names if (folder / f"{n}.csv").exists())
+                names = [n for n in names if n not in LEFT and (folder / f"{n}.csv").exists()]
+                name = names[0]
                 panel.plot(*chain(folder, name), marker=".", label=label)
                 if label == FULL:
                     panel.plot(*tests(folder, name), "kD", fillstyle="none", label="the same, test")
-                    if name.partition("-")[2] == LEFT.partition("-")[2]:
-                        panel.plot(*chain(folder, LEFT), "C0:", marker=".")
-                        panel.plot(*tests(folder, LEFT), "kD", fillstyle="none")
+                    for left in LEFT:
+                        if left.partition("-")[2] == name.partition("-")[2]:
+                            panel.plot(*chain(folder, left), "C0:", marker=".")
+                            panel.plot(*tests(folder, left), "kD", fillstyle="none")
             panel.set_title(f"x{scale}, {'k-space' if kind else 'bicubic'}")
             panel.grid(alpha=0.3)
         row[0].set_ylabel("gain over bicubic, dB")
