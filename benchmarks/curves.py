@@ -70,13 +70,18 @@ for kind in ("", "-kspace"):
     }
 SHIPPED = (
     *("balanced-x2", "longer-x3", "anew-x4"),
-    *("again-x2-kspace", "anew-x3-kspace", "final-x4-kspace"),
+    *("again-x2-kspace", "anew-x3-kspace", "anew-x4-kspace"),
 )
 LAST = (
     *("longer", "anew", "varied", "balanced", "sum", "further", "more"),
     *("squared", "muon", "again", "last", "final"),
 )
-LEFT = ("further-x3", "balanced-x4")  # gone on with until a new start did better
+LEFT = (
+    "further-x3",
+    "balanced-x4",
+    "final-x3-kspace",
+    "final-x4-kspace",
+)  # gone on with until a new start did better
 FULL = "128 channels x 9 units"
 SIZES = {
     FULL: LAST,
