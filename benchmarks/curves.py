@@ -76,12 +76,8 @@ LAST = (
     *("longer", "anew", "varied", "balanced", "sum", "further", "more"),
     *("squared", "muon", "again", "last", "final"),
 )
-LEFT = (
-    "further-x3",
-    "balanced-x4",
-    "final-x3-kspace",
-    "final-x4-kspace",
-)  # gone on with until a new start did better
+# Gone on with until a new start did better.
+LEFT = ("further-x3", "balanced-x4", "final-x3-kspace", "final-x4-kspace")
 FULL = "128 channels x 9 units"
 SIZES = {
     FULL: LAST,
