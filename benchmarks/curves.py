@@ -69,7 +69,7 @@ for kind in ("", "-kspace"):
         f"{size}-x{n}{kind}": f"{size}-x2{kind}" for size in ("fast", "tiny") for n in (3, 4)
     }
 SHIPPED = (
-    *("balanced-x2", "longer-x3", "anew-x4"),
+    *("balanced-x2", "anew-x3", "anew-x4"),
     *("again-x2-kspace", "anew-x3-kspace", "anew-x4-kspace"),
 )
 LAST = (
