@@ -149,7 +149,8 @@ def draw(folder: Path, target: Path) -> None:
             panel.set_title(f"x{scale}, {'k-space' if kind else 'bicubic'}")
             panel.grid(alpha=0.3)
         row[0].set_ylabel("gain over bicubic, dB")
-    rows[1][2].legend(frameon=False, loc="upper right")
+    lines = rows[1][2].get_legend_handles_labels()
+    figure.legend(*lines, frameon=False, loc="outside upper center", ncols=5)
     rows[1][1].set_xlabel("HR pixels seen, millions, with those of the runs started from")
     figure.savefig(target, metadata={"Date": None})
 
