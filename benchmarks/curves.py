@@ -137,8 +137,8 @@ def draw(folder: Path, target: Path) -> None:
         for panel, scale in zip(row, (2, 3, 4), strict=True):
             for label, runs in SIZES.items():
                 names = [f"{run}-x{scale}{kind}" for run in runs]
-                names = [n for n in names if n not in LEFT and (folder / f"{n}.csv").exists()]
-                name = names[0]
+                there = (n for n in names if (folder / f"{n}.csv").exists())
+                name = next(n for n in there if n not in LEFT)
                 panel.plot(*chain(folder, name), marker=".", label=label)
                 if label == FULL:
                     panel.plot(*tests(folder, name), "kD", fillstyle="none", label="the same, test")
