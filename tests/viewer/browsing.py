@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from serving import serving as serving_with
 
 from mrlift.viewer.server import ASSETS
@@ -20,6 +20,8 @@ NEEDS = [
     pytest.mark.skipif(not CHROMIUM, reason="needs chromium"),
 ]
 SCREENSHOTS = ROOT / "screenshots"  # kept by CI
+PATIENCE = 60_000  # ms, for busy processors
+expect.set_options(timeout=PATIENCE)
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def looking(browser):
     def opened(server, **options):
         page = browser.new_page(**{"viewport": {"width": 1280, "height": 720}, **options})
         pages.append(page)
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE)
         ours = (f"http://127.0.0.1:{server.port}/", "data:", "blob:")
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda m: is_problem(m) and problems.append(m.text))
@@ -65,10 +67,15 @@ def serving(given=None):
     return serving_with(given, grace=3.0)
 
 
+def drawn(page):
+    """Waits for what the page draws in its next frame, and for what new sizes make it draw then."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def shown(page, image):
     """The value and the voxel that a pane gives for the cursor."""
     output = page.locator(f"[data-image={image}] .value")
-    page.wait_for_timeout(60)  # a frame
+    drawn(page)
     voxel = output.get_attribute("data-voxel")
     return float(output.get_attribute("data-value")), tuple(map(int, voxel.split()))
 
@@ -92,5 +99,7 @@ def pixels(page, x, y, width, height):
 
 
 def box_of(page, selector):
+    """Where an element is, once it can be seen: left, top, width, height."""
+    page.wait_for_selector(selector)
     box = page.locator(selector).bounding_box()
     return box["x"], box["y"], box["width"], box["height"]

@@ -42,7 +42,7 @@ def test_a_nifti_file_is_dropped(look, tmp_path):
         page.screenshot(path=SCREENSHOTS / "dropping.png")
         drag(page, tmp_path / "phantom.nii.gz", "drop")
         page.wait_for_selector("body[data-shown='1 ']:not(.dropping)")
-        assert page.locator("#case").text_content() == "phantom.nii.gz"
+        expect(page.locator("#case")).to_have_text("phantom.nii.gz")
         agree(page, {"lr": mrlift.load(tmp_path / "phantom.nii.gz")})
 
 
@@ -63,10 +63,10 @@ def test_a_file_without_a_place_on_the_disk_is_dropped(look, tmp_path):
         page.evaluate(drop, [content, ""])
         expect(page.locator("#message-text")).to_contain_text("Drop a NIfTI file or a DICOM folder")
         page.keyboard.press("Escape")
-        assert page.locator("#message").is_hidden()
+        expect(page.locator("#message")).to_be_hidden()
         page.evaluate(drop, [content, "given.nii.gz"])
         page.wait_for_selector("body[data-shown='1 ']")
-        assert page.locator("#case").text_content() == "given.nii.gz"
+        expect(page.locator("#case")).to_have_text("given.nii.gz")
 
 
 def test_a_dropped_folder_with_two_series_asks_which(look, tmp_path):
@@ -85,9 +85,9 @@ def test_a_dropped_folder_with_two_series_asks_which(look, tmp_path):
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         page.wait_for_selector("body[data-shown='1 ']")
-        assert page.locator("#case").text_content() == "study"
-        assert page.locator("#slice-number").text_content() == "2 / 2"
-        assert page.locator("#choose").is_hidden()
+        expect(page.locator("#case")).to_have_text("study")
+        expect(page.locator("#slice-number")).to_have_text("2 / 2")
+        expect(page.locator("#choose")).to_be_hidden()
 
 
 def test_a_folder_is_chosen(look, tmp_path):
@@ -118,12 +118,11 @@ def test_a_file_of_several_volumes(look, tmp_path):
         page.wait_for_selector(f"body[data-shown='1 {TINY}']")
         page.get_by_label("Time").focus()
         for time in range(3):
-            assert page.locator("#time-number").text_content() == f"{time + 1} / 3"
+            expect(page.locator("#time-number")).to_have_text(f"{time + 1} / 3")
             for image, volume in (("lr", lr), ("sr", sr)):
                 value, voxel = shown(page, image)
                 assert value == float(volume.voxels[(*voxel, time)])
             page.keyboard.press("ArrowRight")
-            page.wait_for_timeout(200)
         with page.expect_download() as download:
             page.get_by_role("link", name="Download four_x2.nii.gz").click()
         download.value.save_as(tmp_path / "got.nii.gz")
@@ -162,7 +161,7 @@ def test_an_upload_is_cancelled_in_the_midst_of_a_file(look, slow_upload, tmp_pa
         page.keyboard.press("Escape")
         expect(page.locator("#live")).to_have_text("Cancelled")
         eventually(lambda: files_of(server) == [])
-        assert page.locator("#progress").is_hidden()
+        expect(page.locator("#progress")).to_be_hidden()
         page.locator("#file").set_input_files(tmp_path / "phantom.nii.gz")
         page.wait_for_selector("body[data-shown='1 ']")
     assert caplog.text == ""

@@ -10,7 +10,7 @@ from phantoms import head_volume
 
 pytest.importorskip("starlette", reason="needs the view extra")
 pytest.importorskip("playwright", reason="needs the dev extra")
-from browsing import NEEDS, SCREENSHOTS, agree, box_of, pixels, serving, shown
+from browsing import NEEDS, SCREENSHOTS, agree, box_of, drawn, pixels, serving, shown
 from playwright.sync_api import expect
 from serving import TINY, eventually, kept, nifti, slow_model
 
@@ -62,9 +62,9 @@ def test_the_demo_series_from_folder_to_download(look, demo, tmp_path):
         page.locator("[data-scale='2']").click()
         page.get_by_label("Weights").select_option(TINY)
         page.get_by_role("button", name="Upscale", exact=True).click()
-        expect(page.locator("#progress-text")).to_contain_text(f"of {SLICES}", timeout=60_000)
+        expect(page.locator("#progress-text")).to_contain_text(f"of {SLICES}")
         page.wait_for_selector(f"body[data-shown='1 {TINY}']")
-        assert page.locator("#progress").is_hidden()
+        expect(page.locator("#progress")).to_be_hidden()
 
         lr = mrlift.load(demo)
         sr = mrlift.upscale(lr, model=TINY)
@@ -97,7 +97,7 @@ def test_what_is_drawn_is_what_is_stored(look, pair):
         page.keyboard.press("x")  # no cursor over the voxels
         for _ in range(12):
             page.keyboard.press("+")
-        page.wait_for_timeout(300)
+        drawn(page)
         low, high = np.percentile(pair.lr.voxels, (0.5, 99.8))
         compared = 0
         for image, volume in (("lr", pair.lr), ("sr", pair.result.sr)):
@@ -121,17 +121,17 @@ def test_the_slider_uncovers_sr(look, pair):
     with serving(pair) as server:
         page = look(server)
         page.keyboard.press("2")
-        page.wait_for_timeout(500)  # the images take their new sizes
+        drawn(page)
         stage = box_of(page, "#stage")
         middle = (stage[0], stage[1] + stage[3] * 0.3, stage[2], stage[3] * 0.15)  # no labels there
         divider = page.get_by_role("slider", name="Swipe")
-        drawn = {}
+        seen = {}
         for percent, key in ((0, "Home"), (100, "End")):
             divider.press(key)
             page.mouse.move(5, 5)
-            drawn[percent] = pixels(page, *middle)
+            seen[percent] = pixels(page, *middle)
             assert divider.get_attribute("aria-valuenow") == str(percent)
-        assert np.abs(drawn[0] - drawn[100]).max() > 40  # SR and LR do differ
+        assert np.abs(seen[0] - seen[100]).max() > 40  # SR and LR do differ
         x, y, _, height = box_of(page, "#divider")
         page.mouse.move(x + 5, y + height / 2)  # its right half is beyond the edge
         page.mouse.down()
@@ -139,8 +139,8 @@ def test_the_slider_uncovers_sr(look, pair):
         page.mouse.up()
         assert divider.get_attribute("aria-valuenow") == "40"
         half, cut = pixels(page, *middle), round(stage[2] * 0.4)
-        np.testing.assert_array_equal(half[:, : cut - 20], drawn[100][:, : cut - 20])
-        np.testing.assert_array_equal(half[:, cut + 20 :], drawn[0][:, cut + 20 :])
+        np.testing.assert_array_equal(half[:, : cut - 20], seen[100][:, : cut - 20])
+        np.testing.assert_array_equal(half[:, cut + 20 :], seen[0][:, cut + 20 :])
         page.screenshot(path=SCREENSHOTS / "swipe.png")
 
 
@@ -156,20 +156,20 @@ def test_keyboard_alone(look, pair, monkeypatch, tmp_path):
         right = agree(page, volumes)["sr"]
         assert sorted(abs(a - b) for a, b in zip(before, right, strict=True)) == [0, 1, 10]
         press("PageUp")
-        assert text("#slice-number") == "4 / 5"
+        expect(page.locator("#slice-number")).to_have_text("4 / 5")
         assert agree(page, volumes)["lr"][2] == 3
         for key, attribute in (("i", "#smooth"), ("x", "#cross")):
             old = page.locator(attribute).get_attribute("aria-pressed")
             press(key)
-            page.wait_for_timeout(50)
+            drawn(page)
             assert page.locator(attribute).get_attribute("aria-pressed") != old
         press("+")
         press("]")
-        page.wait_for_timeout(50)
+        drawn(page)
         assert text("#zoom-level").startswith("1.3")
         level = text("#level-number")
         press("[")
-        page.wait_for_timeout(50)
+        drawn(page)
         assert text("#level-number") != level
         press("3")
         press("d")
@@ -177,9 +177,9 @@ def test_keyboard_alone(look, pair, monkeypatch, tmp_path):
         press("r")
         page.wait_for_selector("#layer:visible")
         press("?")
-        assert page.locator("#help").is_visible()
+        expect(page.locator("#help")).to_be_visible()
         press("Escape")
-        assert page.locator("#help").is_hidden()
+        expect(page.locator("#help")).to_be_hidden()
         press("u")
         page.wait_for_selector("#cancel:focus")
         press("Escape")
@@ -235,8 +235,8 @@ def test_overlays_with_units(look, pair):
         page.keyboard.press("r")
         page.wait_for_selector("#layer:visible")
         found = consistency(pair.lr, pair.result.sr, pair.result.card)
-        assert page.locator("#high").text_content() == f"≥ {4 * found.noise:#.3g}".rstrip(".")
-        assert page.locator("#unit").text_content() == "signal units"
+        expect(page.locator("#high")).to_have_text(f"≥ {4 * found.noise:#.3g}".rstrip("."))
+        expect(page.locator("#unit")).to_have_text("signal units")
         assert page.locator("[data-image=sr] .over").text_content().startswith("residual ")
         for _ in range(3):
             page.keyboard.press("ArrowUp")
@@ -244,7 +244,7 @@ def test_overlays_with_units(look, pair):
             value = float(page.locator("[data-image=sr] .over").get_attribute("data-value"))
             assert value == pytest.approx(float(found.residual.voxels[voxel]), abs=1e-3)
         page.keyboard.press("s")
-        expect(page.locator("#layer-text")).to_contain_text("eight", timeout=60_000)
+        expect(page.locator("#layer-text")).to_contain_text("eight")
         expect(page.locator("[data-layer=spread]")).to_be_focused()
         assert float(page.locator("[data-image=sr] .over").get_attribute("data-value")) >= 0
         page.keyboard.press("n")
@@ -260,8 +260,8 @@ def test_wrong_kinds_are_told_on_the_page(look, tmp_path):
         text = page.locator("#message-text").text_content()
         assert "notes.nii cannot be read as NIfTI" in text
         page.get_by_role("button", name="Close the message").click()
-        assert page.locator("#message").is_hidden()
-        assert page.locator("#welcome").is_visible()
+        expect(page.locator("#message")).to_be_hidden()
+        expect(page.locator("#welcome")).to_be_visible()
 
 
 def test_a_closed_tab_in_the_midst_of_work(look, pair, monkeypatch):
@@ -285,6 +285,8 @@ def test_sizes_and_schemes(look, pair, scheme, width, height, touch):
         size = {"width": width, "height": height}
         page = look(server, viewport=size, color_scheme=scheme, has_touch=touch)
         page.keyboard.press("r")
+        page.wait_for_selector("#legend")
+        drawn(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for name in ("lr", "bicubic", "sr"):
             x, y, w, h = box_of(page, f"[data-image={name}]")
@@ -316,8 +318,8 @@ def test_orientation_letters_are_those_of_the_patient(look, pair):
             step = pair.result.sr.affine[:3, :3] @ np.subtract(after, before)
             axis = int(np.argmax(np.abs(step)))
             letter = ("LR", "PA", "IS")[axis][int(step[axis] > 0)]
-            assert page.locator(f"[data-image=sr] .{side}").text_content() == letter
-        assert page.locator("[data-image=lr] .left").text_content() == "R"
+            expect(page.locator(f"[data-image=sr] .{side}")).to_have_text(letter)
+        expect(page.locator("[data-image=lr] .left")).to_have_text("R")
 
 
 def test_what_needs_a_result_waits_for_one(look, pair):
@@ -327,7 +329,7 @@ def test_what_needs_a_result_waits_for_one(look, pair):
         page = look(server)
         assert all(page.locator(selector).is_disabled() for selector in needing)
         page.get_by_label("Weights").select_option(TINY)
-        assert page.locator("#model-text").text_content() == "For an image that was reduced."
+        expect(page.locator("#model-text")).to_have_text("For an image that was reduced.")
         page.locator("#start").press("Enter")
         page.wait_for_selector(f"body[data-shown='1 {TINY}']")
         page.wait_for_selector("#download:focus")  # Cancel, which had it, is gone
