@@ -12,13 +12,22 @@ from test_loop import RECIPE, mrlift_command
 from mrlift.training.throughput import measure
 
 
-def test_rates_count_the_convolutions(tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "inputs"),
+    [
+        (recipe(), 2 * 8 + 1),  # channels that are deconvolved: of each U_i, and of x
+        (recipe(loss="sum", precision="single"), 8 + 1),
+        (recipe(network={"upsampling": "double"}), 8 + 1),
+        (recipe(network={"upsampling": "single"}), 8),
+    ],
+)
+def test_rates_count_the_convolutions(tmp_path, settings, inputs):
     store = phantom_store(tmp_path / "s.h5")
-    found = measure(recipe(), store, tmp_path / "run", rounds=2)
+    found = measure(settings, store, tmp_path / "run", rounds=2)
     inner = 4 * 9 * 8 * 8  # four 3x3 convolutions of 8 channels
     pixels = 4 * 12 * 12
     assert found.bare_rate * found.bare_seconds == pytest.approx(6e-9 * pixels * inner)
-    whole = inner + 72 + (2 * 8 + 1) * 64  # and the head, and 8x8 taps of each U_i and of x
+    whole = inner + 72 + inputs * 64  # and the head, and 8x8 taps
     assert found.step_rate * found.step_seconds == pytest.approx(6e-9 * pixels * whole)
     assert 0 < found.ratio == found.step_rate / found.bare_rate
 

@@ -14,6 +14,7 @@ from mrlift.errors import ConfigError
 from mrlift.networks.mrl import MRL
 from mrlift.training.config import Recipe
 from mrlift.training.loop import Run
+from mrlift.training.losses import ALONE
 from mrlift.training.store import SliceStore
 
 BACKWARD = 2  # a backward pass has twice the multiply-adds of the forward pass
@@ -39,8 +40,8 @@ def measure(recipe: Recipe, store: SliceStore, folder: Path, rounds: int = 7) ->
 
     The stack has the convolutions of the recipe's units as PyTorch computes them, on batches of the
     same size, memory format and precision: no ReLU, no sums, no loss, no optimiser, no data. Rates
-    count the multiply-adds of direct 3x3 convolutions and, of the step, of the N deconvolutions;
-    the step needs fewer where `winograd` computes its convolutions.
+    count the multiply-adds of direct 3x3 convolutions and, of the step, of the deconvolutions that
+    its loss takes; the step needs fewer where `winograd` computes its convolutions.
 
     Args:
         recipe: what to train.
@@ -76,7 +77,9 @@ def measure(recipe: Recipe, store: SliceStore, folder: Path, rounds: int = 7) ->
     pixels = batch * side**2 * 2 * (1 + BACKWARD) / 1e9
     inner = 2 * units * 9 * channels**2
     taps = math.prod(network.deconv.kernel_size)
-    whole = inner + 9 * channels + (units * channels + 1) * taps
+    fused = network.upsampling != "multi" or (recipe.training.loss in ALONE and not run.mixed)
+    of_x = network.deconv.in_channels - channels
+    whole = inner + 9 * channels + ((1 if fused else units) * channels + of_x) * taps
     return Throughput(step, alone, pixels * whole / step, pixels * inner / alone)
 
 
