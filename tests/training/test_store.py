@@ -160,6 +160,13 @@ class TestSplit:
         with pytest.raises(ConfigError, match=r"test\.series"):
             prepare([folder], tmp_path / "t.h5", Rules())
 
+    def test_a_name_of_nobody(self, folder, tmp_path):
+        """Or the patient that it was to hold out would be trained on."""
+        (folder / "sources.toml").write_text('validation = ["b"]\ntest = ["patient-d"]\n')
+        with pytest.raises(ConfigError, match=r"patient-d, of whom.*found are a, b, c, d"):
+            prepare([folder], tmp_path / "s.h5", Rules())
+        assert not (tmp_path / "s.h5").exists()
+
     def test_everybody_held_out(self, folder, tmp_path):
         (folder / "sources.toml").write_text('validation = ["a", "b", "c", "d"]\n')
         with pytest.raises(InputError, match="leave some to train on"):
@@ -168,6 +175,57 @@ class TestSplit:
     def test_shares_that_leave_nobody(self):
         with pytest.raises(InputError, match="shares"):
             Rules(validation=0.6, test=0.4)
+
+
+class TestPatientsByName:
+    @staticmethod
+    def outcome(tmp_path, *names):
+        for name in names:
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            mrlift.save(head_volume((40, 48, 2)), tmp_path / "in" / name)
+        return prepare([tmp_path / "in"], tmp_path / "s.h5", Rules())
+
+    def test_a_contrast_is_no_patient(self, tmp_path):
+        found = self.outcome(
+            tmp_path, "p1/T1.nii.gz", "p1/t1ce_brain.nii", "p2/FLAIR.nii", "p2/PD012_T1.nii.gz"
+        )
+        assert [r.patient for r in found.records] == ["p1", "p1", "p2", "PD012"]
+        assert not found.doubtful
+
+    def test_one_name_for_several_folders_is_doubtful(self, tmp_path):
+        found = self.outcome(
+            tmp_path,
+            "x_1/x_1_t1.nii",
+            "x_2/x_2_t1.nii",
+            "y/anat/T1.nii",
+            "z/anat/T1.nii",
+            "w_1.nii",
+        )
+        assert {r.patient for r in found.records} == {"x", "anat", "w"}
+        assert found.doubtful == {"x": 2, "anat": 2}
+
+    @pytest.mark.slow
+    def test_the_commands_say_so_in_whole_words(self, tmp_path):
+        """Also where the output is a pipe, for which some programs take 80 columns."""
+        long = "a-series-with-a-name-of-some-length-as-scanners-give-them_" + 60 * "x"
+        self.outcome(tmp_path, f"p1/same_{long}.nii", f"p2/same_{long}.nii", "q_T1.nii")
+        commands = {}
+        for command in ("prepare in -o t.h5", "info t.h5"):
+            commands[command] = subprocess.run(
+                [sys.executable, "-m", "mrlift", "data", *command.split()],
+                cwd=tmp_path, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+        prepared, shown = commands.values()
+        assert "Files in 2 folders count as one patient's, same" in prepared.stderr
+        for words in (f"p2/same_{long}", "validation", "not stated", "k-space filled"):
+            assert words in shown.stdout
+        assert "…" not in shown.stdout
+
+    def test_sessions_of_one_patient_are_not(self, tmp_path):
+        names = [f"sub-{s}/ses-{k}/anat/sub-{s}_ses-{k}_T1w.nii" for s in "ab" for k in "12"]
+        found = self.outcome(tmp_path, *names)
+        assert {r.patient for r in found.records} == {"sub-a", "sub-b"}
+        assert not found.doubtful
 
 
 class TestSources:

@@ -15,9 +15,9 @@ from mrlift.cli.console import (
     Syntax,
     TransferSyntax,
     errors,
-    out,
     print_json,
     say,
+    show_table,
 )
 from mrlift.errors import ConfigError, IncompleteError
 
@@ -259,12 +259,12 @@ def _print_status(ledger: "Ledger", pace: "Pace | None") -> None:
     for name in ORDER:
         if name in counts:
             table.add_row(name, f"{counts[name]:,}")
-    out().print(table)
+    show_table(table)
     if kinds := ledger.errors():
         reasons = Table("status", "kind", Column("series", justify="right"), "for instance")
         for name, kind, count, example in kinds:
             reasons.add_row(name, kind, f"{count:,}", example.splitlines()[0] if example else "")
-        out().print(reasons, markup=False)
+        show_table(reasons, markup=False)
     if pace:
         left = "" if pace.left is None else f", about {duration(pace.left)} to go"
         word = "Last run" if pace.ended else "Run going on or broken off"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrlift.cli.console import Degradation, Threads, errors, out, say
+from mrlift.cli.console import Degradation, Threads, errors, say, show_table
 from mrlift.cli.train import need
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def quality(
         add(r.series, r.slices, values)
     table.add_section()
     add("mean over series", sum(r.slices for r in results), np.mean(rows, axis=0).tolist())
-    out().print(table)
+    show_table(table)
     if json:
         record = as_json(results, loaded, kind, sigma, command_line(), turned=ensemble)
         write_json(json, record)
@@ -120,7 +120,7 @@ def quality(
 
 @bench.command()
 def training(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file, see recipes/.")],
+    recipe: Annotated[Path, typer.Argument(help="A TOML file, or a name such as cpu-x2.")],
     data: Annotated[
         Path, typer.Option("--data", metavar="STORE", help="Made by `mrlift data prepare`.")
     ],
@@ -229,7 +229,7 @@ def speed(
             )  # fmt: skip
         results.append(result)
         errors().print(f"LR {side}: {count} rounds done", highlight=False)
-    out().print(table)
+    show_table(table)
     growth = bench_speed.growth(results, default)
     say(f"* taken by default. Seconds per pixel, largest size over LR 128: {growth:.2f}")
     if json:
@@ -300,7 +300,7 @@ def lesions(
                 f"{line['lost']:.0%}",
             )  # fmt: skip
         table.add_section()
-    out().print(table)
+    show_table(table)
     for result in results:
         say(
             f"{result['method']}: {result['invented']} invented structures in "

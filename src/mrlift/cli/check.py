@@ -11,9 +11,9 @@ from mrlift.cli.console import (
     Overwrite,
     Series,
     SliceAxis,
-    out,
     print_json,
     say,
+    show_table,
 )
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def show(checked: "Check") -> None:
     table = Table("test", "found", "usual", "")
     for row in checked.rows():
         table.add_row(row.name, row.found, row.usual, "ok" if row.passed else "warning")
-    out().print(table, highlight=False)
+    show_table(table)
     tell(checked)
 
 

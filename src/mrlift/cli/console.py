@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from mrlift.volume import Volume
 
@@ -58,6 +59,8 @@ TransferSyntax = Annotated[
     typer.Option("--transfer-syntax", help="Compression of DICOM output, always lossless."),
 ]
 
+UNBOUNDED = 1000  # columns
+
 
 def errors() -> "Console":
     """The console on stderr. rich is imported when something is printed, not at start-up."""
@@ -76,6 +79,16 @@ def out() -> "Console":
 def say(text: str) -> None:
     """A line on stdout, at once and as it is: rich would see markup and emoji in names of files."""
     typer.echo(text)
+
+
+def show_table(table: "Table", *, markup: bool = True) -> None:
+    """A table on stdout: folded where the terminal is narrow; a file or pipe has no width."""
+    console = out()
+    for column in table.columns:
+        column.overflow = "fold"
+    if not console.is_terminal:
+        console.width = UNBOUNDED
+    console.print(table, markup=markup, highlight=False)
 
 
 def size_of(volume: "Volume") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mrlift.cli import download
-from mrlift.cli.console import Json, Overwrite, errors, out, print_json, say
+from mrlift.cli.console import Json, Overwrite, errors, print_json, say, show_table
 from mrlift.cli.train import need
 
 if TYPE_CHECKING:
@@ -81,6 +81,14 @@ def prepare(
         )
     for name, reason in outcome.skipped.items():
         errors().print(f"Left out {name}: {reason}", markup=False, highlight=False)
+    for patient, folders in outcome.doubtful.items():
+        errors().print(
+            f"Files in {folders} folders count as one patient's, {patient}, by their names. If "
+            "they are several people's, give `patient` in sources.toml, or what is validated on "
+            "may be of people who were trained on.",
+            markup=False,
+            highlight=False,
+        )
     store = SliceStore(output)
     say(
         f"{output}: {sum(n for n, _, _ in store.shapes)} slices of {len(store.records)} series, "
@@ -123,7 +131,7 @@ def info(
             patients = len({opened.records[i].patient for i in chosen})
             count = sum(opened.shapes[i][0] for i in chosen)
             table.add_row(f"{len(chosen)} series", f"{patients}", split, "", str(count))
-    out().print(table)
+    show_table(table)
 
 
 @data.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrlift.cli.console import out, progress, say
+from mrlift.cli.console import progress, say, show_table
 from mrlift.errors import OutputError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _show(name: str, chosen: "Selection", found: "list[Source]", parts: "Parts")
     say(name)
     for source in found:
         say(f"  {source.name}\n  {source.licence}, {source.url}")
-    out().print(table)
+    show_table(table)
     for part, members in parts.items():
         say(f"to {part}: {len(members)} series, {sum(s.images for s in members)} slices")
     for reason, number in chosen.left_out.most_common():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mrlift.cli.console import Json, out, print_json, say
+from mrlift.cli.console import Json, print_json, say, show_table
 
 
 def register(app: typer.Typer) -> None:
@@ -56,5 +56,5 @@ def evaluate(
             f"{row['nrmse']:.5f}",
             end_section=row is result.rows[-1],
         )
-    out().print(table)
+    show_table(table)
     say(f"data range {result.data_range:g}")

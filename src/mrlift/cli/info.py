@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mrlift.cli.console import Json, Series, SliceAxis, out, print_json, say
+from mrlift.cli.console import Json, Series, SliceAxis, out, print_json, say, show_table
 from mrlift.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,4 +92,4 @@ def _print(facts: dict[str, Any]) -> None:
         ("odd", "\n".join(facts["notes"]) or "nothing"),
     ):
         table.add_row(name, Text(value))
-    console.print(table, highlight=False)
+    show_table(table)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlift.errors import InputError
+from mrlift.errors import ConfigError, InputError
 from mrlift.inference.normalise import FOREGROUND_SHARE, foreground_share, series_scale
 from mrlift.io import find_series, is_nifti, list_series, load, read_headers, replacing
 from mrlift.spectrum import crop_spectrum, filled
@@ -50,10 +51,15 @@ class Rules:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the series found: those stored, and why others were left out."""
+    """What became of the series found: those stored, and why others were left out.
+
+    `doubtful` are patients known by the names of NIfTI files alone, with the number of folders that
+    such files lie in: they may be several people.
+    """
 
     records: list[Record]
     skipped: dict[str, str]
+    doubtful: dict[str, int]
 
 
 def prepare(
@@ -81,11 +87,12 @@ def prepare(
 
     Raises:
         InputError: nothing usable was found, or no patient would be left to train on.
-        ConfigError: a `sources.toml` has mistakes.
+        ConfigError: a `sources.toml` has mistakes, or holds out a patient who has no series.
     """
     skipped: dict[str, str] = {}
     named: dict[str, Split] = {}
     tested: set[str] = set()  # names of series
+    guessed: dict[str, set[Path]] = {}  # patients by names of files, and the folders of these
     with (
         replacing(store, overwrite=overwrite) as part,
         new_store(part, foreground=rules.foreground, seed=rules.seed) as writer,
@@ -104,17 +111,23 @@ def prepare(
                     _add(writer, name, path, load(path, series=series), about, rules)
                 except InputError as error:
                     skipped[name] = str(error)
+                    continue
+                if is_nifti(path) and not about.of(path).patient:
+                    home = path.absolute().parent
+                    guessed.setdefault(writer.records[-1].patient, set()).add(home)
         if not writer.records:
             raise InputError(
                 f"No usable series under {', '.join(map(str, folders))}; expected NIfTI files or "
                 "DICOM series of magnitude MR images." + _first_reason(skipped)
             )
+        _check_names(named, {r.patient for r in writer.records})
         others = {r.patient for r in writer.records if r.name not in tested}
         parts = divide(others, rules, named)
         writer.split(["test" if r.name in tested else parts[r.patient] for r in writer.records])
         if not any(r.split == "train" for r in writer.records):
             raise InputError("Every patient is held out; leave some to train on.")
-    return Outcome(writer.records, skipped)
+    doubtful = {p: len(homes) for p, homes in guessed.items() if p not in _shared_parts(homes)}
+    return Outcome(writer.records, skipped, {p: n for p, n in doubtful.items() if n > 1})
 
 
 def divide(patients: set[str], rules: Rules, named: dict[str, Split]) -> dict[str, Split]:
@@ -188,6 +201,21 @@ def _add(
         cropped=crop,
         slices=tuple(kept),
     )
+
+
+def _check_names(named: dict[str, Split], patients: set[str]) -> None:
+    """Whom a misspelt name was to hold out would else be trained on."""
+    missing = sorted(set(named) - patients)
+    if missing:
+        raise ConfigError(
+            f"{NAME} holds out {', '.join(missing)}, of whom there is no usable series. Correct or "
+            f"remove these names; the patients found are {', '.join(sorted(patients))}."
+        )
+
+
+def _shared_parts(folders: set[Path]) -> tuple[str, ...]:
+    """The path that all of them are below, as for one patient's sessions."""
+    return Path(os.path.commonpath(folders)).parts
 
 
 def _sources(path: Path, folder: Path, given: Path | None, known: dict[Path, Sources]) -> Sources:

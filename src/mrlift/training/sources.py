@@ -91,7 +91,8 @@ def load_sources(file: Path, folder: Path) -> Sources:
 def patient_of(path: Path, volume: Volume, sources: Sources) -> str:
     """The source's pattern if it has one, else PatientID, else what the file name begins with.
 
-    A NIfTI name begins with its patient up to the first underscore, as in BIDS.
+    A NIfTI name begins with its patient up to the first underscore, as in BIDS. Where that is a
+    contrast (`flair.nii`, `T1_brain.nii`), the folder that the file is in is the patient.
 
     Raises:
         ConfigError: the source's pattern is not in the path.
@@ -108,7 +109,9 @@ def patient_of(path: Path, volume: Volume, sources: Sources) -> str:
         return found.group(1) if found.groups() else found.group()
     if isinstance(volume.source, SeriesSource):
         return str(volume.source.instances[0].get("PatientID", ""))
-    return path.name.split(".")[0].split("_")[0]
+    name = path.name.split(".")[0].split("_")[0]
+    is_contrast = any(re.fullmatch(f"(?:{p})w?", name.lower()) for p in CONTRASTS.values())
+    return path.absolute().parent.name if is_contrast else name
 
 
 def contrast_of(path: Path, volume: Volume) -> str:
