@@ -112,6 +112,7 @@ def test_base_install_is_small(tmp_path):
     added = _megabytes(site) - before
     assert added < 250, f"the base install takes {added:.0f} MB"
     assert not (site / "torch").exists()
+    assert (site / "mrlift/recipes/cpu-x2.toml").exists()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     command = [venv / "bin/mrlift", "upscale", ROOT / "samples/t1w/N2D_0193.dcm", "-o", "one.dcm"]
     subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)

@@ -58,7 +58,7 @@ class ConfigError(MrliftError):
 
 
 class DivergenceError(MrliftError):
-    """Loss or gradient are no longer finite; the last saved checkpoint is still good."""
+    """Training fell apart; the last saved checkpoint is still good."""
 
     exit_code = 6
 

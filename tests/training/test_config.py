@@ -1,5 +1,7 @@
 """Recipes."""
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
@@ -7,7 +9,7 @@ torch = pytest.importorskip("torch", reason="training needs the train extra")
 from conftest import ROOT  # noqa: E402
 
 from mrlift.errors import ConfigError  # noqa: E402
-from mrlift.training.config import NetworkConfig, load_recipe, recipe_from  # noqa: E402
+from mrlift.training.config import NetworkConfig, known_recipes, load_recipe, recipe_from  # noqa: E402
 from mrlift.training.loop import build_network, learning_rate  # noqa: E402
 
 
@@ -18,7 +20,9 @@ class TestRecipes:
     def test_every_recipe_is_complete_and_builds(self, path):
         settings = load_recipe(path)
         build_network(settings.network)
-        assert settings.card.licence == "CC BY 4.0"
+        shipped = path.parent.name == "shipped"
+        assert settings.card.licence == ("CC BY 4.0" if shipped else "not stated")
+        assert settings.card.name.startswith("mrl-") == shipped  # nobody's own weights are ours
 
     @pytest.mark.parametrize(
         ("table", "message"),
@@ -54,11 +58,21 @@ class TestRecipes:
             recipe_from(table)
 
     def test_files_that_are_no_recipes(self, tmp_path):
-        with pytest.raises(ConfigError, match="Cannot read"):
-            load_recipe(tmp_path / "none.toml")
+        for path in (tmp_path / "none.toml", tmp_path):
+            with pytest.raises(ConfigError, match=r"no recipe .* or a name: cpu-x2, cpu-x2-kspace"):
+                load_recipe(path)
         (tmp_path / "a.toml").write_text("a = = 3")
         with pytest.raises(ConfigError, match="not valid TOML"):
             load_recipe(tmp_path / "a.toml")
+
+    def test_recipes_by_name(self, tmp_path, monkeypatch):
+        """Unless there is such a file here; a run's folder may be called so."""
+        assert set(known_recipes()) == {p.stem for p in (ROOT / "recipes").glob("*-x*.toml")}
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "cpu-x2").mkdir()
+        assert load_recipe(Path("cpu-x2")) == load_recipe(ROOT / "recipes/cpu-x2.toml")
+        (tmp_path / "cpu-x3").write_text("[network]\nunits = 3\n")
+        assert load_recipe(Path("cpu-x3")).network.units == 3
 
     def test_whole_numbers_are_numbers(self):
         assert recipe_from({"training": {"lr_pixels": 1000}}).training.lr_pixels == 1000.0

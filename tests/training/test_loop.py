@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -48,13 +49,36 @@ class TestLoop:
         average = [torch.cat([p.flatten() for p in r.average.parameters()]) for r in (whole, rest)]
         assert torch.equal(*average)
 
-    def test_divergence_stops_with_the_last_good_state(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("rate", "message"), [(1e30, "stopped being finite"), (10.0, r"gain fell to -\d+\.\d dB")]
+    )
+    def test_divergence_stops_with_the_last_good_state(self, tmp_path, rate, message):
+        run = run_in(tmp_path / "r")
+        run.train(stop=lambda: run.step == 3)
+        good = (tmp_path / "r" / "checkpoint.pt").read_bytes()
+        run.recipe = recipe(learning_rate=rate, clip=1e30)
+        advice = r"at step \d+\. The checkpoint.* Lower training\.learning_rate.*--start .*/r -o"
+        with pytest.raises(DivergenceError, match=f"{message} {advice}"):
+            run.train(every=0)
+        assert (tmp_path / "r" / "checkpoint.pt").read_bytes() == good
+        # As the message says:
+        assert run_in(tmp_path / "again", recipe(learning_rate=1e-3), start=tmp_path / "r").train()
+
+    def test_divergence_before_the_first_checkpoint(self, tmp_path):
         run = run_in(tmp_path / "r", recipe(learning_rate=1e30, clip=1e30))
-        run.save()
-        with pytest.raises(DivergenceError, match="learning_rate"):
+        with pytest.raises(DivergenceError, match=r"Nothing was saved.*lower training\."):
             run.train()
-        state = load_checkpoint(tmp_path / "r")
-        assert all(torch.isfinite(v).all() for v in state.network.values())
+        assert not (tmp_path / "r" / "checkpoint.pt").exists()
+
+    def test_a_checkpoint_of_a_gpu_is_read_without_one(self, tmp_path):
+        run_in(tmp_path / "r").train()
+        file = tmp_path / "r" / "checkpoint.pt"
+        with ZipFile(file) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with ZipFile(file, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, part.replace(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:0"))
+        assert load_checkpoint(tmp_path / "r").network["head.weight"].device.type == "cpu"
 
     def test_resuming_with_another_recipe_is_refused(self, tmp_path):
         run_in(tmp_path / "r").train()

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file, see recipes/.")],
+    recipe: Annotated[Path, typer.Argument(help="A TOML file, or a name such as cpu-x2.")],
     data: Annotated[
         Path, typer.Option("--data", metavar="STORE", help="Made by `mrlift data prepare`.")
     ],

@@ -34,14 +34,14 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a run's folder or checkpoint file.
+    """Read a run's folder or checkpoint file, on whatever device it was written.
 
     Raises:
         ModelError: no checkpoint there, or not one of ours.
     """
     file = path / NAME if path.is_dir() else path
     try:
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
         return Checkpoint(**state | {"recipe": recipe_from(state["recipe"])})
     except FileNotFoundError as error:
         raise ModelError(f"No checkpoint at {file}. Give the folder of a training run.") from error

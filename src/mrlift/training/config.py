@@ -138,13 +138,27 @@ class Recipe:
                 raise ConfigError(f"{rule}.")
 
 
+def known_recipes() -> dict[str, Path]:
+    """The recipes that come with mrlift, by name: in the package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    homes = (package / "recipes", package.parents[1] / "recipes")
+    return dict(sorted((file.stem, file) for home in homes for file in home.glob("*-x?*.toml")))
+
+
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe.
+    """Read a recipe: a file, or one of `known_recipes` by its name.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or has an unknown or ill-typed entry.
     """
-    return load_toml(path, Recipe)
+    if path.exists() and not path.is_dir():
+        return load_toml(path, Recipe)
+    known = known_recipes()
+    if str(path) not in known:
+        raise ConfigError(
+            f"There is no recipe {path}. Give a TOML file or a name: {', '.join(known)}."
+        )
+    return load_toml(known[str(path)], Recipe)
 
 
 def recipe_from(table: dict[str, Any]) -> Recipe:

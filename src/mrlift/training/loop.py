@@ -35,6 +35,7 @@ from mrlift.training.store import SliceStore, facts
 from mrlift.training.winograd import quicken
 
 VALIDATION_SLICES = 12
+LOST = 10.0  # dB of validation gain; at good rates it goes up and down by tenths
 TRIAL = 5  # seconds between two calls of `progress`
 Row = dict[str, float]
 
@@ -56,12 +57,14 @@ def build_network(config: NetworkConfig) -> torch.nn.Module:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has units for bfloat16 products: GPUs, and processors with AMX.
+    """Whether the device has units for bfloat16 products: newer GPUs, and processors with AMX.
 
     Where there are, a training step takes a fraction of its time in single precision; other
     processors are slower in bfloat16 (`benchmarks/bfloat16.py`).
     """
-    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.cpu._is_amx_tile_supported()
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:
@@ -150,7 +153,8 @@ class Run:
             Whether the recipe's budget is spent.
 
         Raises:
-            DivergenceError: loss, gradient or weights are not finite.
+            DivergenceError: loss, gradient or weights are not finite, or the validation gain is
+                `LOST` below the best one of this run.
         """
         began = saved = shown = time.monotonic()
         first = self.step
@@ -164,6 +168,11 @@ class Run:
                 row = self._row(seen, (self.step - first) * self.pixels_per_step / (now - began))
                 if over or due or self.step == self.steps:
                     row["gain"] = self.validate()
+                    if (
+                        row["gain"]
+                        < max((r["gain"] for r in self.history), default=-math.inf) - LOST
+                    ):
+                        raise self._divergence(f"The validation gain fell to {row['gain']:+.1f} dB")
                     self.history.append(row)
                     if self.rank == 0:
                         self.save()
@@ -229,17 +238,23 @@ class Run:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit).item()
         value = loss.item()
         if not (math.isfinite(norm) and math.isfinite(value) and self._move()):
-            raise DivergenceError(
-                f"Loss, gradient or weights stopped being finite at step {self.step}. The "
-                f"checkpoint in {self.folder} is from before; lower training.learning_rate and "
-                "resume from it."
-            )
+            raise self._divergence("Loss, gradient or weights stopped being finite")
         self.step += 1
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for mean, current in _pairs(self.average, self.network):
                 mean.lerp_(current, 1 - decay)
         return value, norm
+
+    def _divergence(self, what: str) -> DivergenceError:
+        """The error that says what happened and how to go on."""
+        advice = "Nothing was saved before; begin again with a lower training.learning_rate."
+        if self.history:
+            advice = (
+                f"The checkpoint in {self.folder} is from before. Lower training.learning_rate and "
+                f"begin a new run from it: --start {self.folder} -o ANOTHER."
+            )
+        return DivergenceError(f"{what} at step {self.step}. {advice}")
 
     def _move(self) -> bool:
         """Have the optimiser move the weights; whether they are finite then."""
