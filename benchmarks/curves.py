@@ -77,7 +77,7 @@ LAST = (
     *("squared", "muon", "again", "last", "final"),
 )
 # Not on the way to what is shipped: given up for a new start, or a new start that did no better.
-LEFT = ("further-x3", "anew-x4", "final-x3-kspace", "final-x4-kspace")
+LEFT = ("further-x3", "longer-x3", "anew-x4", "final-x3-kspace", "final-x4-kspace")
 FULL = "128 channels x 9 units"
 SIZES = {
     FULL: LAST,
