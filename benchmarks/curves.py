@@ -54,6 +54,8 @@ STARTS = {
     "muon-x2-kspace": "again-x2-kspace",
     "anew-x3-kspace": "muon-x2-kspace",
     "anew-x4-kspace": "muon-x2-kspace",
+    "longer-x3-kspace": "anew-x3-kspace",
+    "longer-x4-kspace": "anew-x4-kspace",
     "cpu-x3": "cpu-x2",
     "cpu-x4": "cpu-x2",
     "cpu-x2-kspace": "cpu-x2",
@@ -70,7 +72,7 @@ for kind in ("", "-kspace"):
     }
 SHIPPED = (
     *("balanced-x2", "anew-x3", "balanced-x4"),
-    *("again-x2-kspace", "anew-x3-kspace", "anew-x4-kspace"),
+    *("again-x2-kspace", "longer-x3-kspace", "longer-x4-kspace"),
 )
 LAST = (
     *("longer", "anew", "varied", "balanced", "sum", "further", "more"),
@@ -144,7 +146,7 @@ def draw(folder: Path, target: Path) -> None:
                     panel.plot(*tests(folder, name), "kD", fillstyle="none", label="the same, test")
                     for left in LEFT:
                         if left.partition("-")[2] == name.partition("-")[2]:
-                            panel.plot(*chain(folder, left), "C0:", marker=".")
+                            panel.plot(*chain(folder, left), "C0:")
                             panel.plot(*tests(folder, left), "kD", fillstyle="none")
             panel.set_title(f"x{scale}, {'k-space' if kind else 'bicubic'}")
             panel.grid(alpha=0.3)
