@@ -107,7 +107,7 @@ def test_one_by_one_pixel():
 
 
 @pytest.mark.parametrize(
-    ("name", "decibel"), [("mrl-tiny-x2-bicubic", 35.261), ("mrl-fast-x2-bicubic", 35.265)]
+    ("name", "decibel"), [("mrl-tiny-x2-bicubic", 35.261), ("mrl-fast-x2-bicubic", 35.346)]
 )
 def test_golden_numbers(sample, name, decibel):
     """Pinned: shipped weights on one real slice reduced twice, against the slice."""
