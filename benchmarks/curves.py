@@ -67,11 +67,9 @@ STARTS = {
 for kind in ("", "-kspace"):
     STARTS |= {f"final-x3{kind}": f"final-x2{kind}", f"final-x4{kind}": f"final-x3{kind}"}
     STARTS |= {f"fast-x2{kind}": f"tiny-x2{kind}"}
-    for size in ("fast", "tiny"):
-        STARTS |= {f"muon-{size}-x2{kind}": f"{size}-x2{kind}"}
-        STARTS |= {
-            f"{run}-x{n}{kind}": f"{run}-x2{kind}" for n in (3, 4) for run in (size, f"muon-{size}")
-        }
+    STARTS |= {f"muon-fast-x2{kind}": f"fast-x2{kind}"}
+    for run in ("fast", "tiny", "muon-fast"):
+        STARTS |= {f"{run}-x{n}{kind}": f"{run}-x2{kind}" for n in (3, 4)}
 SHIPPED = (
     *("balanced-x2", "anew-x3", "balanced-x4"),
     *("again-x2-kspace", "longer-x3-kspace", "longer-x4-kspace"),
@@ -87,7 +85,7 @@ SIZES = {
     FULL: LAST,
     "the same, by cpu-...": ("cpu",),
     "64 x 4": ("muon-fast", "fast"),
-    "32 x 4": ("muon-tiny", "tiny"),
+    "32 x 4": ("tiny",),
 }
 
 
