@@ -5,8 +5,8 @@
 The folder holds the `curves.csv` of each run under the name of its recipe. A run that was started
 from another one goes on where that one was; `STARTS` says from which. What `mrlift bench quality`
 found on the test series at the end of a run of the full network is in `candidates/RUN`, and of a
-shipped set in `results`. The second picture has the networks of `results/size-*.json` (size.py),
-the shipped one and larger ones grown from it, from there on.
+shipped set in `results`. The second picture has the networks of `results/size-*.json` (size.py) and
+of the runs in `LONG`: the shipped one and larger ones grown from it, from there on.
 """
 
 import csv
@@ -50,6 +50,7 @@ STARTS = {
     "further-x3": "varied-x3",
     "anew-x3": "varied-x2",
     "longer-x3": "anew-x3",
+    "deeper-x3": "anew-x3",
     "anew-x4": "longer-x3",
     "muon-x2-kspace": "again-x2-kspace",
     "anew-x3-kspace": "muon-x2-kspace",
@@ -80,6 +81,7 @@ LAST = (
 )
 # Not on the way to what is shipped: given up for a new start, or a new start that did no better.
 LEFT = ("further-x3", "longer-x3", "anew-x4", "final-x3-kspace", "final-x4-kspace")
+LONG = {"128x9": "longer-x3", "128x12": "deeper-x3"}  # begun with the same weights
 FULL = "128 channels x 9 units"
 SIZES = {
     FULL: LAST,
@@ -157,26 +159,34 @@ def draw(folder: Path, target: Path) -> None:
     figure.savefig(target, metadata={"Date": None})
 
 
-def draw_sizes(records: list[Path], target: Path) -> None:
-    """A panel for each scale: networks of several sizes, and where all of them began."""
-    figure, panels = plt.subplots(
-        1, len(records), figsize=(5 * len(records), 3.5), squeeze=False, layout="constrained"
-    )
-    for panel, record in zip(panels[0], records, strict=True):
+def draw_sizes(folder: Path, target: Path) -> None:
+    """Networks of several sizes from the shipped set on, and where all of them began.
+
+    A panel for each record of size.py, and one for runs with whole recipes.
+    """
+    records = sorted(folder.parent.glob("size-*.json"))
+    wide = len(records) + 1
+    figure, panels = plt.subplots(1, wide, figsize=(4 * wide, 3.5), layout="constrained")
+    for panel, record in zip(panels, records, strict=False):
         unit = scale_of(record.stem) ** 2 / 1e6
         for size, run in json.loads(record.read_text())["sizes"].items():
             pixels = [int(lr_pixels) * unit for lr_pixels in run["on_the_way"]]
             panel.plot(pixels, run["on_the_way"].values(), marker=".", label=size)
             panel.axhline(run["before"], color="k", linestyle=":", linewidth=1)
         panel.set_title(f"{record.stem.split('-')[1]}, bicubic")
+    for size, name in LONG.items():
+        panels[-1].plot(*read(folder, name), marker=".", label=size)
+        panels[-1].axhline(read(folder, STARTS[name])[1][-1], color="k", linestyle=":", linewidth=1)
+    panels[-1].set_title("x3, bicubic, six times as long")
+    for panel in panels:
         panel.grid(alpha=0.3)
-        panel.set_xlabel("HR pixels seen since the shipped weights, millions")
-    panels[0][0].set_ylabel("gain over bicubic, dB")
-    panels[0][0].legend(frameon=False, loc="lower right", title="channels x units")
+    panels[wide // 2].set_xlabel("HR pixels seen since the shipped weights, millions")
+    panels[0].set_ylabel("gain over bicubic, dB")
+    panels[0].legend(frameon=False, loc="lower right", title="channels x units")
     figure.savefig(target, metadata={"Date": None})
 
 
 if __name__ == "__main__":
     curves, images = map(Path, sys.argv[1:])
     draw(curves, images / "learning.svg")
-    draw_sizes(sorted(curves.parent.glob("size-*.json")), images / "size.svg")
+    draw_sizes(curves, images / "size.svg")
