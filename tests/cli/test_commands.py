@@ -199,6 +199,7 @@ def test_engines(nifti, tmp_path):
     assert f"{facts['engine']}: " in run("engines").stdout
     for name in facts["installed"]:
         done = run("upscale", nifti, "-o", tmp_path / f"{name}.nii", "--engine", name, "--json")
+        assert done.returncode == 0, f"{name}: exit code {done.returncode}, {done.stderr}"
         assert json.loads(done.stdout)["engine"] == name
     volumes = [mrlift.load(tmp_path / f"{name}.nii").voxels for name in facts["installed"]]
     for voxels in volumes[1:]:

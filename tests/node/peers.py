@@ -108,7 +108,12 @@ port = {self.metrics_port}
         """Start it and wait until its port is open."""
         command = [sys.executable, "-m", "mrlift", "node", "--config", self.folder / "node.toml"]
         out = self.log.open("ab")
-        self.running = subprocess.Popen(list(map(str, command)), stdout=out, stderr=out)
+        self.running = subprocess.Popen(
+            list(map(str, command)),
+            stdout=out,
+            stderr=out,
+            env=os.environ | {"PYTHONFAULTHANDLER": "1"},
+        )
         out.close()
         wait_until(
             lambda: answers(self.port) or self.running.poll() is not None, 60, "starting the node"
@@ -122,9 +127,14 @@ port = {self.metrics_port}
         self.running.wait()
 
     def stop(self):
-        """SIGTERM; the exit code."""
+        """SIGTERM; the exit code. Where it does not end, an error that says what its threads do."""
         self.running.terminate()
-        return self.running.wait(30)
+        try:
+            return self.running.wait(60)
+        except subprocess.TimeoutExpired:
+            self.running.send_signal(signal.SIGABRT)
+            self.running.wait()
+            raise AssertionError(self.log.read_text()) from None
 
     def __enter__(self):
         return self.start()
