@@ -163,7 +163,9 @@ class TestSplit:
     def test_a_name_of_nobody(self, folder, tmp_path):
         """Or the patient that it was to hold out would be trained on."""
         (folder / "sources.toml").write_text('validation = ["b"]\ntest = ["patient-d"]\n')
-        with pytest.raises(ConfigError, match=r"patient-d, of whom.*found are a, b, c, d"):
+        with pytest.raises(
+            ConfigError, match=r"no usable series of patient-d,.*found are a, b, c, d"
+        ):
             prepare([folder], tmp_path / "s.h5", Rules())
         assert not (tmp_path / "s.h5").exists()
 

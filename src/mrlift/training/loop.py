@@ -168,10 +168,8 @@ class Run:
                 row = self._row(seen, (self.step - first) * self.pixels_per_step / (now - began))
                 if over or due or self.step == self.steps:
                     row["gain"] = self.validate()
-                    if (
-                        row["gain"]
-                        < max((r["gain"] for r in self.history), default=-math.inf) - LOST
-                    ):
+                    best = max((r["gain"] for r in self.history), default=-math.inf)
+                    if row["gain"] < best - LOST:
                         raise self._divergence(f"The validation gain fell to {row['gain']:+.1f} dB")
                     self.history.append(row)
                     if self.rank == 0:

@@ -37,29 +37,35 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 ALONE = ("sum", "decibels")  # of y_hat only: L_sum of eq. 7, and its logarithm
 
 
+def is_fused(loss: str, *, mixed: bool) -> bool:
+    """Whether a loss takes y_hat by one deconvolution instead of N, as those of `ALONE` can.
+
+    In mixed precision that one would read x in bfloat16, which `MRL.outputs` does not.
+    """
+    return loss in ALONE and not mixed
+
+
 class Objective(nn.Module):
     """Network and loss as one module, so that its forward pass can be shared among processes.
 
-    Eq. 5: the sum of the losses of y_hat and of all y_i. Those of `ALONE` are of y_hat, which the
-    network gives by one deconvolution instead of N; in mixed precision that one would read x in
-    bfloat16, which `outputs` does not.
+    Eq. 5: the sum of the losses of y_hat and of all y_i. Those of `ALONE` are of y_hat.
     """
 
     def __init__(self, network: nn.Module, loss: str) -> None:
         super().__init__()
-        self.network, self.loss, self.alone = network, LOSSES[loss], loss in ALONE
+        self.network, self.name, self.loss = network, loss, LOSSES[loss]
 
     def forward(self, lr: Tensor, hr: Tensor, weight: Tensor | None = None) -> Tensor:
         """The loss of a batch of LR (b, 1, h, w) and HR patches (b, 1, H, W).
 
         `weight` (b,) is that of the squared errors of each patch.
         """
-        fused = self.alone and not torch.is_autocast_enabled(lr.device.type)
-        if fused or not hasattr(self.network, "outputs"):
+        mixed = torch.is_autocast_enabled(lr.device.type)
+        if is_fused(self.name, mixed=mixed) or not hasattr(self.network, "outputs"):
             return self._loss(self.network(lr), hr, weight)
         y_hat, each = self.network.outputs(lr)  # type: ignore[operator]
         loss = self._loss(y_hat, hr, weight)
-        return loss if self.alone else loss + self._loss(each, hr, weight)
+        return loss if self.name in ALONE else loss + self._loss(each, hr, weight)
 
     def _loss(self, y: Tensor, hr: Tensor, weight: Tensor | None) -> Tensor:
         if weight is None:

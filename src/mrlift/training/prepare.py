@@ -126,8 +126,12 @@ def prepare(
         writer.split(["test" if r.name in tested else parts[r.patient] for r in writer.records])
         if not any(r.split == "train" for r in writer.records):
             raise InputError("Every patient is held out; leave some to train on.")
-    doubtful = {p: len(homes) for p, homes in guessed.items() if p not in _shared_parts(homes)}
-    return Outcome(writer.records, skipped, {p: n for p, n in doubtful.items() if n > 1})
+    doubtful = {
+        patient: len(homes)
+        for patient, homes in guessed.items()
+        if len(homes) > 1 and patient not in Path(os.path.commonpath(homes)).parts  # as of sessions
+    }
+    return Outcome(writer.records, skipped, doubtful)
 
 
 def divide(patients: set[str], rules: Rules, named: dict[str, Split]) -> dict[str, Split]:
@@ -208,14 +212,10 @@ def _check_names(named: dict[str, Split], patients: set[str]) -> None:
     missing = sorted(set(named) - patients)
     if missing:
         raise ConfigError(
-            f"{NAME} holds out {', '.join(missing)}, of whom there is no usable series. Correct or "
-            f"remove these names; the patients found are {', '.join(sorted(patients))}."
+            f"There is no usable series of {', '.join(missing)}, to be held out by `validation` or "
+            f"`test` in {NAME}. Correct or remove these names; the patients found are "
+            f"{', '.join(sorted(patients))}."
         )
-
-
-def _shared_parts(folders: set[Path]) -> tuple[str, ...]:
-    """The path that all of them are below, as for one patient's sessions."""
-    return Path(os.path.commonpath(folders)).parts
 
 
 def _sources(path: Path, folder: Path, given: Path | None, known: dict[Path, Sources]) -> Sources:

@@ -14,7 +14,7 @@ from mrlift.errors import ConfigError
 from mrlift.networks.mrl import MRL
 from mrlift.training.config import Recipe
 from mrlift.training.loop import Run
-from mrlift.training.losses import ALONE
+from mrlift.training.losses import is_fused
 from mrlift.training.store import SliceStore
 
 BACKWARD = 2  # a backward pass has twice the multiply-adds of the forward pass
@@ -77,7 +77,7 @@ def measure(recipe: Recipe, store: SliceStore, folder: Path, rounds: int = 7) ->
     pixels = batch * side**2 * 2 * (1 + BACKWARD) / 1e9
     inner = 2 * units * 9 * channels**2
     taps = math.prod(network.deconv.kernel_size)
-    fused = network.upsampling != "multi" or (recipe.training.loss in ALONE and not run.mixed)
+    fused = network.upsampling != "multi" or is_fused(recipe.training.loss, mixed=run.mixed)
     of_x = network.deconv.in_channels - channels
     whole = inner + 9 * channels + ((1 if fused else units) * channels + of_x) * taps
     return Throughput(step, alone, pixels * whole / step, pixels * inner / alone)
